@@ -1,0 +1,1 @@
+//! The public protocol: request and response types.

@@ -1,0 +1,1 @@
+//! IPFIX encoder: pure.

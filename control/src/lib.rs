@@ -1,0 +1,1 @@
+//! The control process: policy, names, recent flows, export, API.

@@ -1,0 +1,1 @@
+//! The bytes both processes agree on.

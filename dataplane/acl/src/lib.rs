@@ -1,0 +1,1 @@
+//! Evaluates a policy image: address to identity to verdict.

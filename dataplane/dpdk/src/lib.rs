@@ -1,0 +1,1 @@
+//! Safe owners for DPDK: EAL, mempool, mbuf, port, queue.

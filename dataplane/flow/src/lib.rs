@@ -1,0 +1,1 @@
+//! The flow cache of one core: fixed capacity, bidirectional, time passed in.

@@ -1,0 +1,1 @@
+//! Frames to headers: pure parsers, one file per protocol.

@@ -1,0 +1,2 @@
+//! The polling process.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Numbers: benches and side-by-side runs against peers.

@@ -1,0 +1,1 @@
+//! Promises: the lab harness and one file per promise.
