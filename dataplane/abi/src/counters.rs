@@ -1,0 +1,169 @@
+//! What each core and each port counts. Every field is a `u64` and says exactly what it counts.
+//!
+//! A core keeps one plain [`CoreCounters`] for itself and commits it to the stats segment at an
+//! interval; nothing here is atomic.
+
+use crate::reason::REASONS_MAX;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Cores (workers) in a stats segment.
+pub const WORKERS_MAX: usize = 32;
+/// Ports in a stats segment.
+pub const PORTS_MAX: usize = 64;
+/// Bytes of a port's name in a stats segment, zero padded UTF-8.
+pub const PORT_NAME_BYTES: usize = 64;
+
+/// Counters of one core.
+///
+/// Conservation, exact at every commit:
+/// - `rx_packets == tx_packets + mirror_packets + sum(drops)`
+/// - `rx_packets == flow_packets + unflowed_packets`
+/// - `flow_packets == recorded_packets + cached_packets + shed_packets`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct CoreCounters {
+    /// Nanoseconds since the Unix epoch when these counters were committed.
+    pub committed_ns: u64,
+    /// Rounds of the main loop.
+    pub rounds: u64,
+    /// Rounds in which no port had a packet.
+    pub empty_rounds: u64,
+    /// Times the core paused or slept because it was idle.
+    pub idle_waits: u64,
+    /// Packets received from all ports of this core.
+    pub rx_packets: u64,
+    /// Frame bytes received, without FCS.
+    pub rx_bytes: u64,
+    /// Received packets that were handed to a transmit queue and accepted.
+    pub tx_packets: u64,
+    /// Frame bytes of those.
+    pub tx_bytes: u64,
+    /// Packets of mirror ports, which end here by design.
+    pub mirror_packets: u64,
+    /// Packets this core made itself and sent: TCP RST and ICMP unreachable.
+    pub generated_packets: u64,
+    /// Answers not sent because the reject rate limit was reached or no buffer was free.
+    pub answers_suppressed: u64,
+    /// Received packets not forwarded, by reason.
+    pub drops: [u64; REASONS_MAX],
+    /// Received packets that belong to a flow in the cache.
+    pub flow_packets: u64,
+    /// Received packets that belong to no flow: non-IP, malformed, table full, unknown fragments.
+    pub unflowed_packets: u64,
+    /// Packets counted in records that the ring accepted.
+    pub recorded_packets: u64,
+    /// Packets counted by flows in the cache and not yet in a record.
+    pub cached_packets: u64,
+    /// Packets counted in records that the full ring refused.
+    pub shed_packets: u64,
+    /// Bytes (IP layer) counted in records that the full ring refused.
+    pub shed_bytes: u64,
+    /// Records that the ring accepted.
+    pub records: u64,
+    /// Records that the full ring refused.
+    pub shed_records: u64,
+    /// Flows created.
+    pub flows_created: u64,
+    /// Flows in the cache now.
+    pub flows_cached: u64,
+    /// Flows in the cache that are established or answered, which a flood cannot evict.
+    pub flows_established: u64,
+    /// Flows that the cache can hold.
+    pub flows_max: u64,
+    /// Flows ended by idle timeout (IPFIX flowEndReason 1).
+    pub flows_ended_idle: u64,
+    /// Flows ended by FIN or RST (3).
+    pub flows_ended_eof: u64,
+    /// Flows ended because the process stopped or the policy killed them (4).
+    pub flows_ended_forced: u64,
+    /// Flows whose entry was taken for another (5).
+    pub flows_evicted: u64,
+    /// Packets of new flows that found the cache full.
+    pub flow_table_full: u64,
+    /// Slots of the fragment table in use.
+    pub fragments_tracked: u64,
+    /// First fragments that found the fragment table full.
+    pub fragment_table_full: u64,
+    /// Non-first fragments that inherited their datagram's flow.
+    pub fragments_inherited: u64,
+    /// TCP flows picked up midstream.
+    pub flows_midstream: u64,
+    /// ICMP errors tied to the flow they quote.
+    pub icmp_errors_related: u64,
+    /// Flows judged by the policy image, first packets and re-decisions.
+    pub flows_judged: u64,
+    /// Flows judged again because the policy epoch moved.
+    pub flows_rejudged: u64,
+    /// Flows whose enforced action changed when judged again.
+    pub flows_verdict_changed: u64,
+    /// Packets whose enforced action permits them.
+    pub permitted_packets: u64,
+    /// Packets whose enforced action permits them and whose pending action does not.
+    pub would_deny_packets: u64,
+    /// Packets of flows that no rule covers.
+    pub uncovered_packets: u64,
+    /// Packets forwarded under a superseded verdict after this core adopted a new policy. Always 0.
+    pub superseded_packets: u64,
+    /// Epoch of the policy this core has adopted, 0 none.
+    pub policy_epoch: u64,
+    /// Nanoseconds since the Unix epoch when it was adopted.
+    pub policy_adopted_ns: u64,
+    /// Policies adopted since start.
+    pub policies_adopted: u64,
+}
+
+impl CoreCounters {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as FromBytes>::new_zeroed()
+    }
+
+    /// Packets dropped for any reason.
+    #[must_use]
+    pub fn dropped_packets(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}
+
+impl Default for CoreCounters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Counters of one port, as its driver keeps them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct PortCounters {
+    /// Nanoseconds since the Unix epoch when these counters were read from the driver.
+    pub read_ns: u64,
+    /// Packets the driver received.
+    pub rx_packets: u64,
+    /// Bytes the driver received.
+    pub rx_bytes: u64,
+    /// Packets the driver sent.
+    pub tx_packets: u64,
+    /// Bytes the driver sent.
+    pub tx_bytes: u64,
+    /// Packets the device dropped because no core fetched them in time.
+    pub rx_missed: u64,
+    /// Packets the device or driver received damaged.
+    pub rx_errors: u64,
+    /// Packets the driver could not send.
+    pub tx_errors: u64,
+    /// Packets lost because no buffer was free.
+    pub rx_no_buffer: u64,
+    /// 1 up, 0 down.
+    pub link_up: u64,
+    /// Link speed in Mbit/s, 0 unknown.
+    pub link_mbps: u64,
+    /// Role in its lane: 0 inside, 1 outside, 2 mirror.
+    pub role: u64,
+    /// Lane index.
+    pub lane: u64,
+    /// Name as configured, zero padded UTF-8.
+    pub name: [u8; PORT_NAME_BYTES],
+}
+
+const _: () = assert!(size_of::<CoreCounters>() % 8 == 0 && size_of::<PortCounters>() % 8 == 0);
