@@ -116,7 +116,7 @@ impl CoreCounters {
     /// All zero.
     #[must_use]
     pub fn new() -> Self {
-        <Self as FromBytes>::new_zeroed()
+        <Self as zerocopy::FromZeros>::new_zeroed()
     }
 
     /// Packets dropped for any reason.
