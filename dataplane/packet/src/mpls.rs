@@ -1,0 +1,70 @@
+//! MPLS label stacks, RFC 3032, and what lies under them, which no field says.
+
+use crate::bytes::Bytes;
+use crate::headers::{NonIp, TunnelKind};
+use crate::parse::{Next, Walk};
+use crate::{MPLS_LABELS_MAX, Malformed, link};
+
+/// Reads labels to the bottom of the stack, then looks at the payload (RFC 4928, RFC 4385): first
+/// nibble 4 and 6 are IP, 1 is an associated channel, 0 a control word or an Ethernet address.
+///
+/// # Bounded work
+/// At most [`MPLS_LABELS_MAX`] labels.
+pub(crate) fn mpls(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    for _ in 0..MPLS_LABELS_MAX {
+        let Some(raw) = bytes.take::<4>() else {
+            walk.damage_here(Malformed::LinkTruncated);
+            return walk.not_ip(NonIp::Mpls);
+        };
+        let entry = u32::from_be_bytes(*raw);
+        let label = entry >> 12;
+        if walk.depth == 0 {
+            let link = &mut walk.headers.link;
+            link.mpls_label_count = link.mpls_label_count.saturating_add(1);
+            link.mpls_label = label;
+        }
+        if entry & 0x100 != 0 {
+            if walk.depth > 0 {
+                walk.cross(TunnelKind::Mpls, label);
+            }
+            return payload(walk, bytes);
+        }
+    }
+    walk.damage_here(Malformed::MplsStackTooLong);
+    walk.not_ip(NonIp::Mpls)
+}
+
+fn payload(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    match bytes.byte(0).map(|first| first >> 4) {
+        Some(4) => Next::Ip,
+        Some(6) => Next::Ipv6,
+        Some(1) => associated_channel(walk, bytes),
+        Some(0) => pseudowire(walk, bytes),
+        _ => walk.not_ip(NonIp::Mpls),
+    }
+}
+
+/// RFC 4385 section 5: four bytes whose last two say what follows.
+fn associated_channel(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    match bytes.take::<4>() {
+        Some([_, _, 0x00, 0x21]) => Next::Ip,
+        Some([_, _, 0x00, 0x57]) => Next::Ipv6,
+        _ => walk.not_ip(NonIp::Mpls),
+    }
+}
+
+/// Ethernet over MPLS, RFC 4448: with a control word of four bytes, or without and with a
+/// destination address that begins with a zero nibble. The one whose type field is known wins;
+/// a control word is assumed first, because it is what routers send.
+fn pseudowire(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    const CONTROL_WORD_BYTES: usize = 4;
+    const TYPE_AT: usize = 12;
+    let type_at = |at: usize| bytes.u16(at).is_some_and(link::is_known_type);
+    if type_at(CONTROL_WORD_BYTES + TYPE_AT) {
+        return link::after(walk, bytes, CONTROL_WORD_BYTES, Next::Ethernet);
+    }
+    if type_at(TYPE_AT) {
+        return Next::Ethernet;
+    }
+    walk.not_ip(NonIp::Mpls)
+}
