@@ -1,0 +1,87 @@
+//! Why a flow is, was, or would be allowed or denied.
+
+use crate::flow::Flow;
+use crate::words::{Action, Coverage, Mode, VerdictSource};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Parameters of `GET /v1/explain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainQuery {
+    /// Initiator: an address, or the name of a workload (its first address is taken).
+    pub src: String,
+    /// Responder: an address, or the name of a workload.
+    pub dst: String,
+    /// `tcp/443`, `udp/53`, `icmp/echo`, `proto/47`, or the name of a service (its first port).
+    pub service: String,
+}
+
+/// Answer to `GET /v1/explain`: the very code that enforces, asked about one flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// One sentence for people.
+    pub sentence: String,
+    /// Initiator.
+    pub src: EndNamed,
+    /// Responder.
+    pub dst: EndNamed,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Port of the responder, or ICMP type; 0 where the protocol has none.
+    pub port: u16,
+    /// Services of the policy that contain it.
+    pub services: Vec<String>,
+    /// What happens to the packets.
+    pub verdict: Action,
+    /// Who says so.
+    pub verdict_source: VerdictSource,
+    /// Rule that decides.
+    pub rule: Option<String>,
+    /// What would happen if everything in test were enforced.
+    pub pending_verdict: Action,
+    /// Who would say so.
+    pub pending_source: VerdictSource,
+    /// Rule that would decide.
+    pub pending_rule: Option<String>,
+    /// Mode of the stricter end.
+    pub mode: Mode,
+    /// Whether a rule speaks about it.
+    pub coverage: Coverage,
+    /// Rules that match, deciding one first, each with the reason why it decides or does not.
+    pub considered: Vec<RuleConsidered>,
+    /// Revision of the policy asked, first 12 digits at least.
+    pub revision: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When it was adopted.
+    pub since: Option<crate::Ts>,
+    /// Newest recent flows between the two ends for this service; at most 5.
+    pub observed: Vec<Flow>,
+}
+
+/// One end of the question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndNamed {
+    /// Address.
+    pub address: IpAddr,
+    /// Workload that has it.
+    pub name: Option<String>,
+    /// Segments it is in.
+    pub segments: Vec<String>,
+    /// Strictest mode among them.
+    pub mode: Option<Mode>,
+}
+
+/// A rule that matches the question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleConsidered {
+    /// Name.
+    pub rule: String,
+    /// Tier.
+    pub tier: String,
+    /// Action.
+    pub action: Action,
+    /// Why it decides, or why another does.
+    pub why: String,
+}
