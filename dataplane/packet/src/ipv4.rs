@@ -2,7 +2,7 @@
 
 use crate::bytes::{Bytes, as_u32};
 use crate::parse::{Next, Walk};
-use crate::{Fragment, IpHeader, Malformed, transport};
+use crate::{Fragment, IpHeader, Malformed, Transport, transport};
 
 /// An IPv4 address as an IPv4-mapped IPv6 address, RFC 4291 section 2.5.5.2.
 #[inline]
@@ -11,17 +11,17 @@ pub(crate) const fn mapped(address: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
-/// Reads the header at the cursor, whose version is 4, and the transport header after it.
+/// Reads the header at the cursor, and the transport header after it.
 pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     let Some(raw) = bytes.peek::<20>() else {
         return walk.unreadable_ip(Malformed::Ipv4Truncated);
     };
+    if raw[0] >> 4 != 4 {
+        return walk.unreadable_ip(Malformed::IpVersion);
+    }
     let header_bytes = usize::from(raw[0] & 0x0f) * 4;
     if header_bytes < 20 {
         return walk.unreadable_ip(Malformed::Ipv4HeaderLength);
-    }
-    if header_bytes > bytes.captured() {
-        return walk.unreadable_ip(Malformed::Ipv4Truncated);
     }
     let mut total = usize::from(u16::from_be_bytes([raw[2], raw[3]]));
     if total == 0 {
@@ -58,6 +58,11 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         has_ports: false,
     };
     bytes.limit(total);
-    let _ = bytes.skip(header_bytes);
+    if bytes.skip(header_bytes).is_none() {
+        // The options are cut short, the addresses are not.
+        walk.headers.damage(Malformed::Ipv4Truncated);
+        walk.commit(header, Transport::None);
+        return Next::Done;
+    }
     transport::finish(walk, header, bytes)
 }

@@ -94,14 +94,19 @@ pub(crate) fn extension_chain(first: u8, headers_max: u8, bytes: &mut Bytes<'_>)
                 let Some([next, length]) = bytes.peek::<2>() else {
                     return chain.damaged(Malformed::Ipv6ExtensionTruncated);
                 };
-                let header = *bytes;
-                if bytes.skip((usize::from(*length) + 1) * 8).is_none() {
+                let (header, header_bytes) = (*bytes, (usize::from(*length) + 1) * 8);
+                chain.protocol = *next;
+                if matches!(kind, HOP_BY_HOP | DESTINATION_OPTIONS) {
+                    let Ok(jumbo) = options(&header, header_bytes) else {
+                        return chain.damaged(Malformed::Ipv6ExtensionTruncated);
+                    };
+                    if kind == HOP_BY_HOP {
+                        chain.jumbo_bytes = chain.jumbo_bytes.or(jumbo);
+                    }
+                }
+                if bytes.skip(header_bytes).is_none() {
                     return chain.damaged(Malformed::Ipv6ExtensionTruncated);
                 }
-                if kind == HOP_BY_HOP && chain.jumbo_bytes.is_none() {
-                    chain.jumbo_bytes = jumbo_option(&header, (usize::from(*length) + 1) * 8);
-                }
-                chain.protocol = *next;
             }
             FRAGMENT => {
                 let Some(raw) = bytes.take::<8>() else {
@@ -137,23 +142,30 @@ impl Chain {
     }
 }
 
-/// The jumbo payload length of a hop-by-hop header of `header_bytes`, RFC 2675 section 2.
+/// An option that runs out of the captured packet.
+struct OptionTruncated;
+
+/// Walks the options of a hop-by-hop or destination options header of `header_bytes`; answers the
+/// jumbo payload length (RFC 2675 section 2) if there is one.
 ///
 /// # Bounded work
-/// A header has at most 2048 bytes and every option but Pad1 two or more.
-fn jumbo_option(header: &Bytes<'_>, header_bytes: usize) -> Option<u32> {
-    let mut at = 2;
+/// A header has at most 2048 bytes and every option one or more.
+fn options(header: &Bytes<'_>, header_bytes: usize) -> Result<Option<u32>, OptionTruncated> {
+    let (mut at, mut jumbo) = (2, None);
     while at < header_bytes {
-        let kind = header.byte(at)?;
+        let kind = header.byte(at).ok_or(OptionTruncated)?;
         if kind == 0 {
             at += 1;
             continue;
         }
-        let length = header.byte(at + 1)?;
-        if kind == OPTION_JUMBO && length == 4 {
-            return header.u32(at + 2);
+        let length = header.byte(at + 1).ok_or(OptionTruncated)?;
+        if kind == OPTION_JUMBO && length == 4 && jumbo.is_none() {
+            jumbo = header.u32(at + 2);
         }
         at += 2 + usize::from(length);
+        if at > header.captured() {
+            return Err(OptionTruncated);
+        }
     }
-    None
+    Ok(jumbo)
 }

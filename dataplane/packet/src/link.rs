@@ -80,7 +80,7 @@ pub(crate) fn ethertype(walk: &mut Walk<'_>, ethertype: u16, bytes: &mut Bytes<'
         walk.headers.link.ethertype = ethertype;
     }
     match ethertype {
-        IPV4 => Next::Ip,
+        IPV4 => Next::Ipv4,
         IPV6 => Next::Ipv6,
         VLAN | OLD_QINQ | OLD_QINQ_2 => vlan(walk, VlanKind::Customer, bytes),
         SERVICE_VLAN => vlan(walk, VlanKind::Service, bytes),
@@ -174,7 +174,7 @@ pub(crate) fn llc(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         return walk.link_truncated();
     };
     match (*destination, *control) {
-        (SAP_IP, UNNUMBERED_INFORMATION) => Next::Ip,
+        (SAP_IP, UNNUMBERED_INFORMATION) => Next::Ipv4,
         (SAP_SPANNING_TREE, _) => walk.not_ip(NonIp::Stp),
         (SAP_SNAP, UNNUMBERED_INFORMATION) => snap(walk, bytes),
         _ => walk.not_ip(NonIp::Llc),
@@ -235,7 +235,7 @@ pub(crate) fn nsh(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
 /// The next-protocol numbers that NSH and VXLAN-GPE share.
 pub(crate) fn next_protocol(walk: &mut Walk<'_>, next: u8) -> Next {
     match next {
-        1 => Next::Ip,
+        1 => Next::Ipv4,
         2 => Next::Ipv6,
         3 => Next::Ethernet,
         4 => Next::Nsh,

@@ -36,7 +36,7 @@ pub(crate) fn mpls(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
 
 fn payload(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     match bytes.byte(0).map(|first| first >> 4) {
-        Some(4) => Next::Ip,
+        Some(4) => Next::Ipv4,
         Some(6) => Next::Ipv6,
         Some(1) => associated_channel(walk, bytes),
         Some(0) => pseudowire(walk, bytes),
@@ -47,7 +47,7 @@ fn payload(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
 /// RFC 4385 section 5: four bytes whose last two say what follows.
 fn associated_channel(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     match bytes.take::<4>() {
-        Some([_, _, 0x00, 0x21]) => Next::Ip,
+        Some([_, _, 0x00, 0x21]) => Next::Ipv4,
         Some([_, _, 0x00, 0x57]) => Next::Ipv6,
         _ => walk.not_ip(NonIp::Mpls),
     }

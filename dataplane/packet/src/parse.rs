@@ -18,6 +18,8 @@ pub(crate) enum Next {
     Mpls,
     /// An IP header, of the version that its first four bits say.
     Ip,
+    /// An IPv4 header.
+    Ipv4,
     /// An IPv6 header.
     Ipv6,
     /// A PPP protocol field.
@@ -237,6 +239,7 @@ impl Walk<'_> {
             Next::Llc => link::llc(self, bytes),
             Next::Mpls => mpls::mpls(self, bytes),
             Next::Ip => self.ip(bytes),
+            Next::Ipv4 => ipv4::ipv4(self, bytes),
             Next::Ipv6 => ipv6::ipv6(self, bytes),
             Next::Ppp => ppp::ppp(self, bytes),
             Next::GreProtocol(protocol) => tunnel::gre_protocol(self, protocol, bytes),

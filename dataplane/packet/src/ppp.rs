@@ -38,7 +38,7 @@ pub(crate) fn ppp(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         u16::from_be_bytes(*raw)
     };
     match protocol {
-        0x0021 => Next::Ip,
+        0x0021 => Next::Ipv4,
         0x0057 => Next::Ipv6,
         0x0281 | 0x0283 => Next::Mpls,
         _ => walk.not_ip(NonIp::Ppp),

@@ -62,7 +62,7 @@ pub(crate) const fn is_tunnel_port(port: u16) -> bool {
 /// The payload of an IP packet whose protocol has no ports.
 pub(crate) fn ip_protocol(walk: &mut Walk<'_>, protocol: u8, bytes: &mut Bytes<'_>) -> Next {
     match protocol {
-        IPIP => Next::Ip,
+        IPIP => Next::Ipv4,
         IPV6 => Next::Ipv6,
         GRE => gre::gre(walk, bytes),
         AH => authentication(walk, bytes),
@@ -93,7 +93,7 @@ fn authentication(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     let chain = ipv6::extension_chain(*next, walk.options.extension_headers_max, bytes);
     match chain.protocol {
         _ if chain.damage.is_some() || chain.fragment.offset != 0 => Next::Done,
-        IPIP => Next::Ip,
+        IPIP => Next::Ipv4,
         IPV6 => Next::Ipv6,
         GRE | MPLS_IN_IP | ETHERNET | ETHERIP => Next::Protocol(chain.protocol),
         _ => Next::Done,
@@ -154,7 +154,7 @@ fn ayiya(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     }
     walk.cross(TunnelKind::Ayiya, 0);
     match *next {
-        IPIP => Next::Ip,
+        IPIP => Next::Ipv4,
         IPV6 => Next::Ipv6,
         _ => Next::Done,
     }

@@ -17,6 +17,7 @@ const PPP: u16 = 0x880b;
 const WCCP: u16 = 0x883e;
 const ERSPAN: u16 = 0x88be;
 const ERSPAN_III: u16 = 0x22eb;
+const CISCO_METADATA: u16 = 0x8909;
 const ETHERNET_2: u16 = 0x6400;
 
 /// The GRE header at the cursor.
@@ -85,13 +86,22 @@ pub(crate) fn gre_protocol(walk: &mut Walk<'_>, protocol: u16, bytes: &mut Bytes
         ETHERNET_2 => Next::Ethernet,
         // Version 2 of the cache protocol puts four bytes before the packet.
         WCCP => match bytes.byte(0).map(|first| first >> 4) {
-            Some(4) => Next::Ip,
-            _ => link::after(walk, bytes, 4, Next::Ip),
+            Some(4) => Next::Ipv4,
+            _ => link::after(walk, bytes, 4, Next::Ipv4),
         },
+        CISCO_METADATA => cisco_metadata(walk, bytes),
         ERSPAN => erspan_ii(walk, bytes),
         ERSPAN_III => erspan_iii(walk, bytes),
         _ => Next::EtherType(protocol),
     }
+}
+
+/// Cisco's security group tag: in GRE, the type of the payload stands before the tag.
+fn cisco_metadata(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    let Some([p0, p1, ..]) = bytes.take::<8>() else {
+        return walk.link_truncated();
+    };
+    Next::EtherType(u16::from_be_bytes([*p0, *p1]))
 }
 
 /// ERSPAN type II (draft-foschiano-erspan-03 section 4.2): eight bytes, then Ethernet.
