@@ -166,4 +166,6 @@ pub struct PortCounters {
     pub name: [u8; PORT_NAME_BYTES],
 }
 
-const _: () = assert!(size_of::<CoreCounters>() % 8 == 0 && size_of::<PortCounters>() % 8 == 0);
+const _: () = assert!(
+    size_of::<CoreCounters>().is_multiple_of(8) && size_of::<PortCounters>().is_multiple_of(8)
+);

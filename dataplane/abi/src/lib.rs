@@ -5,19 +5,44 @@
 //! raising [`ABI_EPOCH`]: the two processes must carry exactly the same number, `Hello` refuses
 //! any other.
 #![deny(unsafe_code)]
+#![expect(
+    unexpected_cfgs,
+    reason = "cfg(loom) is how the model checker is switched on"
+)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
 pub mod counters;
+pub mod link;
 pub mod reason;
 pub mod record;
+#[expect(
+    unsafe_code,
+    reason = "one of the four addresses of unsafe: rings in shared memory"
+)]
+pub mod ring;
+#[cfg(not(loom))]
+#[expect(
+    unsafe_code,
+    reason = "one of the four addresses of unsafe: mapping the region"
+)]
+pub mod shm;
+#[expect(
+    unsafe_code,
+    reason = "one of the four addresses of unsafe: blocks in shared memory"
+)]
+pub mod stats;
+mod sync;
 pub mod verdict;
 
 pub use counters::{CoreCounters, PortCounters};
 pub use reason::Reason;
 pub use record::FlowRecord;
+pub use ring::{Consumer, Producer};
+#[cfg(not(loom))]
+pub use shm::{Region, RegionOptions, RegionView};
 pub use verdict::{Action, Decision, Mode, VerdictSource};
 
 /// Number of this contract. Raised with every change of a layout or a meaning; both processes must

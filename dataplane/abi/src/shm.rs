@@ -1,0 +1,787 @@
+//! The shared region: one memfd with a header, the stats segment and one record ring per worker.
+//!
+//! The dataplane creates it ([`Region::create`]) and hands the descriptor to control over their
+//! Unix socket; control opens it ([`Region::open`]), which checks the seals, the size and every
+//! number of the header before any of them is used. Nothing here takes a path, and the only system
+//! calls are those that make, size, seal and map the memory.
+//!
+//! # Who may write what
+//!
+//! | part | dataplane | control |
+//! |---|---|---|
+//! | header, stats, producer blocks, slots | read, write | read only (a write is a SIGSEGV of control) |
+//! | consumer blocks | read | read, write |
+//!
+//! The size is sealed, so that no process can shrink the file under the other's feet (SIGBUS).
+//! The dataplane trusts nothing that it reads back: its sizes and cursors are its own.
+
+use crate::ABI_EPOCH;
+use crate::counters::{CoreCounters, PORTS_MAX, PortCounters, WORKERS_MAX};
+use crate::record::{FlowRecord, RECORD_BYTES};
+use crate::ring::{
+    Consumer, ConsumerBlock, ConsumerError, Producer, ProducerBlock, RING_RECORDS_DEFAULT,
+    RING_RECORDS_MAX, RING_RECORDS_MIN, RingMemory, Slot,
+};
+use crate::stats::{
+    BlockPlace, CoreBlock, CoreWriter, FactsBlock, FactsWriter, PortBlock, PortWriter,
+    ProcessFacts, Stat, StatWriter, StatsError, read_block,
+};
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// First eight bytes of a region: `RNGFENCE` in memory order.
+pub const REGION_MAGIC: u64 = u64::from_ne_bytes(*b"RNGFENCE");
+/// Alignment of every part of the region in bytes: the largest page of the machines we run on, so
+/// that each part can be mapped by itself.
+pub const REGION_ALIGN_BYTES: u64 = 65_536;
+/// Largest region in bytes that control opens: 32 workers with the largest rings, and the rest.
+pub const REGION_BYTES_MAX: u64 =
+    WORKERS_MAX as u64 * RING_RECORDS_MAX as u64 * RECORD_BYTES as u64 + 64 * REGION_ALIGN_BYTES;
+
+/// Seals that control demands.
+const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// First bytes of the region. Native byte order; offsets in bytes from the start of the region.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct RegionHeader {
+    /// [`REGION_MAGIC`].
+    pub magic: u64,
+    /// [`ABI_EPOCH`] of the dataplane. This field and `magic` never move.
+    pub abi_epoch: u32,
+    /// Bytes of this header.
+    pub header_bytes: u32,
+    /// Bytes of the whole region.
+    pub region_bytes: u64,
+    /// Unique per start of the dataplane.
+    pub boot_id: [u8; 16],
+    /// Workers: core blocks and rings.
+    pub workers: u32,
+    /// Port blocks.
+    pub ports: u32,
+    /// Records that each ring can hold, a power of two.
+    pub ring_records: u32,
+    /// Bytes of a record.
+    pub record_bytes: u32,
+    /// Bytes of a [`FactsBlock`].
+    pub facts_block_bytes: u32,
+    /// Bytes of a [`CoreBlock`].
+    pub core_block_bytes: u32,
+    /// Bytes of a [`PortBlock`].
+    pub port_block_bytes: u32,
+    /// Bytes of a [`ProducerBlock`] and of a [`ConsumerBlock`].
+    pub ring_block_bytes: u32,
+    /// The facts block.
+    pub facts_offset: u64,
+    /// Core blocks, one per worker.
+    pub cores_offset: u64,
+    /// Port blocks, one per port.
+    pub ports_offset: u64,
+    /// Producer blocks, one per worker.
+    pub producers_offset: u64,
+    /// Consumer blocks, one per worker; the only part that control writes.
+    pub consumers_offset: u64,
+    /// Slots, `ring_records` of them per worker, worker after worker.
+    pub slots_offset: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+const FACTS_BLOCK_BYTES: u32 = bytes_of::<FactsBlock>();
+const CORE_BLOCK_BYTES: u32 = bytes_of::<CoreBlock>();
+const PORT_BLOCK_BYTES: u32 = bytes_of::<PortBlock>();
+const RING_BLOCK_BYTES: u32 = bytes_of::<ProducerBlock>();
+const HEADER_BYTES: u32 = bytes_of::<RegionHeader>();
+const SLOT_BYTES: u32 = bytes_of::<FlowRecord>();
+const WORKERS_LIMIT: u32 = narrow(WORKERS_MAX);
+const PORTS_LIMIT: u32 = narrow(PORTS_MAX);
+
+const fn bytes_of<T>() -> u32 {
+    narrow(size_of::<T>())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the assertion keeps it small"
+)]
+const fn narrow(count: usize) -> u32 {
+    assert!(count <= 65_536);
+    count as u32
+}
+
+const _: () = {
+    assert!(size_of::<RegionHeader>() == 128);
+    assert!(core::mem::offset_of!(RegionHeader, magic) == 0);
+    assert!(core::mem::offset_of!(RegionHeader, abi_epoch) == 8);
+    assert!(size_of::<ProducerBlock>() == size_of::<ConsumerBlock>());
+};
+
+/// What a region is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionOptions {
+    /// Workers, 1 to [`WORKERS_MAX`].
+    pub workers: u32,
+    /// Ports, 0 to [`PORTS_MAX`].
+    pub ports: u32,
+    /// Records per ring: a power of two from [`RING_RECORDS_MIN`] to [`RING_RECORDS_MAX`].
+    pub ring_records: u32,
+    /// Unique per start of the dataplane.
+    pub boot_id: [u8; 16],
+}
+
+impl RegionOptions {
+    /// One ring of the default size per worker.
+    #[must_use]
+    pub const fn new(workers: u32, ports: u32, boot_id: [u8; 16]) -> Self {
+        Self {
+            workers,
+            ports,
+            ring_records: RING_RECORDS_DEFAULT,
+            boot_id,
+        }
+    }
+}
+
+/// Why a region could not be made or was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// A number of [`RegionOptions`] outside its limits.
+    #[error("{what} is {value}, allowed are {min} to {max}")]
+    Option {
+        /// What was asked for.
+        what: &'static str,
+        /// Value asked for.
+        value: u32,
+        /// Least allowed.
+        min: u32,
+        /// Most allowed.
+        max: u32,
+    },
+    /// The ring size is not a power of two.
+    #[error("ring_records is {value}, which is not a power of two; use {next}")]
+    NotAPowerOfTwo {
+        /// Value asked for.
+        value: u32,
+        /// The next power of two.
+        next: u32,
+    },
+    /// The memory could not be had.
+    #[error(
+        "cannot reserve {bytes} bytes of shared memory ({step}: {errno}); free memory, or configure \
+         smaller rings or fewer workers"
+    )]
+    Memory {
+        /// Bytes of the region.
+        bytes: u64,
+        /// System call that failed.
+        step: &'static str,
+        /// What it answered.
+        errno: Errno,
+    },
+    /// The received descriptor cannot be examined or mapped.
+    #[error("cannot use the received descriptor as a region ({step}: {errno})")]
+    Descriptor {
+        /// System call that failed.
+        step: &'static str,
+        /// What it answered.
+        errno: Errno,
+    },
+    /// The size of the received memory is not sealed.
+    #[error(
+        "the received memory is not sealed against resizing (seals {found:#x}, needed {needed:#x}); \
+         it was not made by a ringfence dataplane"
+    )]
+    NotSealed {
+        /// Seals found.
+        found: u32,
+        /// Seals needed.
+        needed: u32,
+    },
+    /// Not a region.
+    #[error(
+        "the received memory begins with {found:#018x}, not with a region's magic {REGION_MAGIC:#018x}"
+    )]
+    Magic {
+        /// First eight bytes.
+        found: u64,
+    },
+    /// The dataplane speaks another contract.
+    #[error(
+        "the dataplane's region has abi epoch {theirs}, this control process has {ours}; restart \
+         both processes from one release"
+    )]
+    Epoch {
+        /// Epoch in the region.
+        theirs: u32,
+        /// [`ABI_EPOCH`].
+        ours: u32,
+    },
+    /// A number of the header contradicts this build although the epoch is the same.
+    #[error(
+        "the region's {field} is {found}, this build expects {expected} (both carry abi epoch \
+         {ABI_EPOCH}); restart both processes from one release"
+    )]
+    Header {
+        /// Field of [`RegionHeader`].
+        field: &'static str,
+        /// Value found.
+        found: u64,
+        /// Value expected.
+        expected: u64,
+    },
+    /// A writer or producer was asked for twice, or the index does not exist.
+    #[error(
+        "{what} {index} is not there to be taken: it was taken before, or there are only {count}"
+    )]
+    Taken {
+        /// What was asked for.
+        what: &'static str,
+        /// Its index.
+        index: u32,
+        /// How many there are.
+        count: u32,
+    },
+}
+
+/// Mapped memory, unmapped when the last user has gone.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<c_void>,
+    bytes: usize,
+}
+
+// SAFETY: a mapping is not tied to a thread; what lies in it is reached as atomics only.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `bytes` are exactly what mmap returned, and every pointer into the
+        // mapping is held beside an `Arc` of it, so none is left.
+        // A failure would leave the memory mapped, which is harmless.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr(), self.bytes) };
+    }
+}
+
+impl Mapping {
+    /// Maps a part of `fd`; `offset` and `bytes` are inside the file and `offset` is page aligned.
+    fn of(fd: BorrowedFd<'_>, offset: u64, bytes: u64, prot: ProtFlags) -> Result<Self, Errno> {
+        let bytes = usize::try_from(bytes).map_err(|_| Errno::OVERFLOW)?;
+        let flags = MapFlags::SHARED
+            | if prot.contains(ProtFlags::WRITE) {
+                MapFlags::POPULATE
+            } else {
+                MapFlags::empty()
+            };
+        // SAFETY: a null hint lets the kernel choose a free range, so no memory in use is replaced.
+        let base =
+            unsafe { rustix::mm::mmap(core::ptr::null_mut(), bytes, prot, flags, fd, offset) }?;
+        Self::at(base, bytes)
+    }
+
+    fn anonymous(bytes: u64) -> Result<Self, Errno> {
+        let bytes = usize::try_from(bytes).map_err(|_| Errno::OVERFLOW)?;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a null hint lets the kernel choose a free range, so no memory in use is replaced.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(core::ptr::null_mut(), bytes, prot, MapFlags::SHARED)
+        }?;
+        Self::at(base, bytes)
+    }
+
+    fn at(base: *mut c_void, bytes: usize) -> Result<Self, Errno> {
+        NonNull::new(base)
+            .map(|base| Self { base, bytes })
+            .ok_or(Errno::FAULT)
+    }
+
+    /// The place of a `T` at `offset`. `None` where it would not lie inside, or not aligned.
+    fn place<T>(&self, offset: u64, count: u64) -> Option<NonNull<T>> {
+        let start = usize::try_from(offset).ok()?;
+        let bytes = usize::try_from(count).ok()?.checked_mul(size_of::<T>())?;
+        if start.checked_add(bytes)? > self.bytes || !start.is_multiple_of(align_of::<T>()) {
+            return None;
+        }
+        // SAFETY: `start` lies inside the mapping, checked above. The base is page aligned, so the
+        // result is aligned for T.
+        Some(unsafe { self.base.byte_add(start).cast() })
+    }
+}
+
+/// Where everything lies: the header as this build computes it from the sizes.
+fn plan(options: &RegionOptions) -> RegionHeader {
+    let mut end = 0;
+    let mut part = |bytes: u64| {
+        let offset = end;
+        end = (offset + bytes).next_multiple_of(REGION_ALIGN_BYTES);
+        offset
+    };
+    let (workers, ports) = (u64::from(options.workers), u64::from(options.ports));
+    let _header = part(u64::from(HEADER_BYTES));
+    let facts_offset = part(u64::from(FACTS_BLOCK_BYTES));
+    let cores_offset = part(u64::from(CORE_BLOCK_BYTES) * workers);
+    let ports_offset = part(u64::from(PORT_BLOCK_BYTES) * ports);
+    let producers_offset = part(u64::from(RING_BLOCK_BYTES) * workers);
+    let consumers_offset = part(u64::from(RING_BLOCK_BYTES) * workers);
+    let slots_offset = part(u64::from(options.ring_records) * RECORD_BYTES as u64 * workers);
+    RegionHeader {
+        magic: REGION_MAGIC,
+        abi_epoch: ABI_EPOCH,
+        header_bytes: HEADER_BYTES,
+        region_bytes: end,
+        boot_id: options.boot_id,
+        workers: options.workers,
+        ports: options.ports,
+        ring_records: options.ring_records,
+        record_bytes: SLOT_BYTES,
+        facts_block_bytes: FACTS_BLOCK_BYTES,
+        core_block_bytes: CORE_BLOCK_BYTES,
+        port_block_bytes: PORT_BLOCK_BYTES,
+        ring_block_bytes: RING_BLOCK_BYTES,
+        facts_offset,
+        cores_offset,
+        ports_offset,
+        producers_offset,
+        consumers_offset,
+        slots_offset,
+        reserved: 0,
+    }
+}
+
+fn validate(options: &RegionOptions) -> Result<(), RegionError> {
+    let checks = [
+        ("workers", options.workers, 1, WORKERS_LIMIT),
+        ("ports", options.ports, 0, PORTS_LIMIT),
+        (
+            "ring_records",
+            options.ring_records,
+            RING_RECORDS_MIN,
+            RING_RECORDS_MAX,
+        ),
+    ];
+    for (what, value, min, max) in checks {
+        if value < min || value > max {
+            return Err(RegionError::Option {
+                what,
+                value,
+                min,
+                max,
+            });
+        }
+    }
+    if !options.ring_records.is_power_of_two() {
+        let (value, next) = (
+            options.ring_records,
+            options.ring_records.next_power_of_two(),
+        );
+        return Err(RegionError::NotAPowerOfTwo { value, next });
+    }
+    Ok(())
+}
+
+/// Checks a header that came from elsewhere. Everything but the sizes chosen at run time must be
+/// exactly what this build would have written for those sizes.
+fn check(header: &RegionHeader, file_bytes: u64) -> Result<(), RegionError> {
+    if header.magic != REGION_MAGIC {
+        return Err(RegionError::Magic {
+            found: header.magic,
+        });
+    }
+    if header.abi_epoch != ABI_EPOCH {
+        return Err(RegionError::Epoch {
+            theirs: header.abi_epoch,
+            ours: ABI_EPOCH,
+        });
+    }
+    let options = RegionOptions {
+        workers: header.workers,
+        ports: header.ports,
+        ring_records: header.ring_records,
+        boot_id: header.boot_id,
+    };
+    validate(&options)?;
+    let ours = plan(&options);
+    let same = |field, found: u64, expected: u64| {
+        if found == expected {
+            Ok(())
+        } else {
+            Err(RegionError::Header {
+                field,
+                found,
+                expected,
+            })
+        }
+    };
+    let same32 = |field, found: u32, expected: u32| same(field, found.into(), expected.into());
+    same32("header_bytes", header.header_bytes, ours.header_bytes)?;
+    same32("record_bytes", header.record_bytes, ours.record_bytes)?;
+    same32(
+        "facts_block_bytes",
+        header.facts_block_bytes,
+        ours.facts_block_bytes,
+    )?;
+    same32(
+        "core_block_bytes",
+        header.core_block_bytes,
+        ours.core_block_bytes,
+    )?;
+    same32(
+        "port_block_bytes",
+        header.port_block_bytes,
+        ours.port_block_bytes,
+    )?;
+    same32(
+        "ring_block_bytes",
+        header.ring_block_bytes,
+        ours.ring_block_bytes,
+    )?;
+    same("facts_offset", header.facts_offset, ours.facts_offset)?;
+    same("cores_offset", header.cores_offset, ours.cores_offset)?;
+    same("ports_offset", header.ports_offset, ours.ports_offset)?;
+    same(
+        "producers_offset",
+        header.producers_offset,
+        ours.producers_offset,
+    )?;
+    same(
+        "consumers_offset",
+        header.consumers_offset,
+        ours.consumers_offset,
+    )?;
+    same("slots_offset", header.slots_offset, ours.slots_offset)?;
+    same("reserved", header.reserved, ours.reserved)?;
+    same("region_bytes", header.region_bytes, ours.region_bytes)?;
+    same("region_bytes", header.region_bytes, file_bytes)
+}
+
+/// The dataplane's hold on the region: hands out each producer and each writer once.
+#[derive(Debug)]
+pub struct Region {
+    view: RegionView,
+    taken: Arc<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    facts: AtomicBool,
+    producers: [AtomicBool; WORKERS_MAX],
+    cores: [AtomicBool; WORKERS_MAX],
+    ports: [AtomicBool; PORTS_MAX],
+}
+
+impl Region {
+    /// Makes a region in a new memfd, with its memory reserved and touched so that no polling core
+    /// meets a page fault, and its size sealed. The descriptor is for control; it may be cloned and
+    /// sent as often as a control process comes.
+    ///
+    /// # Errors
+    /// [`RegionError::Option`], [`RegionError::NotAPowerOfTwo`] or [`RegionError::Memory`].
+    pub fn create(options: RegionOptions) -> Result<(Self, OwnedFd), RegionError> {
+        validate(&options)?;
+        let header = plan(&options);
+        let bytes = header.region_bytes;
+        let failed = |step| move |errno| RegionError::Memory { bytes, step, errno };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd =
+            rustix::fs::memfd_create(c"ringfence-region", flags).map_err(failed("memfd_create"))?;
+        rustix::fs::ftruncate(&fd, bytes).map_err(failed("ftruncate"))?;
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes)
+            .map_err(failed("fallocate"))?;
+        rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(failed("fcntl F_ADD_SEALS"))?;
+        let map = Mapping::of(fd.as_fd(), 0, bytes, ProtFlags::READ | ProtFlags::WRITE)
+            .map_err(failed("mmap"))?;
+        Ok((Self::on(map, header)?, fd))
+    }
+
+    /// The same on memory that no other process can reach, for tests and benches.
+    ///
+    /// # Errors
+    /// As [`Region::create`].
+    pub fn anonymous(options: RegionOptions) -> Result<Self, RegionError> {
+        validate(&options)?;
+        let header = plan(&options);
+        let bytes = header.region_bytes;
+        let map = Mapping::anonymous(bytes).map_err(|errno| RegionError::Memory {
+            bytes,
+            step: "mmap",
+            errno,
+        })?;
+        Self::on(map, header)
+    }
+
+    /// Opens a region that another process made: control's side. Checks seals, size, magic, abi
+    /// epoch and every size and offset before anything of it is used.
+    ///
+    /// # Errors
+    /// Every variant of [`RegionError`] but `Option` for its own options; each sentence says which
+    /// side carries what and what to do.
+    pub fn open(fd: OwnedFd) -> Result<RegionView, RegionError> {
+        let failed = |step| move |errno| RegionError::Descriptor { step, errno };
+        let seals = rustix::fs::fcntl_get_seals(&fd).map_err(failed("fcntl F_GET_SEALS"))?;
+        if !seals.contains(SEALS) {
+            return Err(RegionError::NotSealed {
+                found: seals.bits(),
+                needed: SEALS.bits(),
+            });
+        }
+        let file_bytes = rustix::fs::fstat(&fd).map_err(failed("fstat"))?.st_size;
+        let file_bytes = u64::try_from(file_bytes).unwrap_or(0);
+        let mut header = RegionHeader::new_zeroed();
+        let read = rustix::io::pread(&fd, header.as_mut_bytes(), 0).map_err(failed("pread"))?;
+        if read < size_of::<RegionHeader>() {
+            return Err(RegionError::Magic {
+                found: header.magic,
+            });
+        }
+        check(&header, file_bytes)?;
+        let all = Mapping::of(fd.as_fd(), 0, header.region_bytes, ProtFlags::READ)
+            .map_err(failed("mmap"))?;
+        let consumers = Mapping::of(
+            fd.as_fd(),
+            header.consumers_offset,
+            header.slots_offset - header.consumers_offset,
+            ProtFlags::READ | ProtFlags::WRITE,
+        )
+        .map_err(failed("mmap of the consumer blocks"))?;
+        let maps = Maps {
+            all,
+            consumers: Some(consumers),
+        };
+        Ok(RegionView {
+            header,
+            maps: Arc::new(maps),
+        })
+    }
+
+    fn on(all: Mapping, header: RegionHeader) -> Result<Self, RegionError> {
+        let place = all.place::<RegionHeader>(0, 1).ok_or(RegionError::Memory {
+            bytes: header.region_bytes,
+            step: "mmap",
+            errno: Errno::FAULT,
+        })?;
+        // SAFETY: the place is inside the mapping, aligned and writable, and no other process or
+        // thread knows this memory yet.
+        unsafe { place.write(header) };
+        let free = || AtomicBool::new(false);
+        let taken = Taken {
+            facts: free(),
+            producers: core::array::from_fn(|_| free()),
+            cores: core::array::from_fn(|_| free()),
+            ports: core::array::from_fn(|_| free()),
+        };
+        let maps = Arc::new(Maps {
+            all,
+            consumers: None,
+        });
+        Ok(Self {
+            view: RegionView { header, maps },
+            taken: Arc::new(taken),
+        })
+    }
+
+    /// The producer of a worker's ring. Each can be taken once.
+    ///
+    /// # Errors
+    /// [`RegionError::Taken`].
+    pub fn producer(&self, worker: u32) -> Result<Producer, RegionError> {
+        let memory = self.view.ring(worker);
+        let (taken, count) = (&self.taken.producers, self.view.header.workers);
+        Ok(Producer::new(take(
+            "the producer of worker",
+            worker,
+            count,
+            taken,
+            memory,
+        )?))
+    }
+
+    /// The writer of a worker's counters. Each can be taken once.
+    ///
+    /// # Errors
+    /// [`RegionError::Taken`].
+    pub fn core_writer(&self, worker: u32) -> Result<CoreWriter, RegionError> {
+        let (taken, count) = (&self.taken.cores, self.view.header.workers);
+        let place = self.view.writer_place(self.view.core_block(worker));
+        take("the counters of worker", worker, count, taken, place).map(StatWriter)
+    }
+
+    /// The writer of a port's counters. Each can be taken once.
+    ///
+    /// # Errors
+    /// [`RegionError::Taken`].
+    pub fn port_writer(&self, port: u32) -> Result<PortWriter, RegionError> {
+        let (taken, count) = (&self.taken.ports, self.view.header.ports);
+        let place = self.view.writer_place(self.view.port_block(port));
+        take("the counters of port", port, count, taken, place).map(StatWriter)
+    }
+
+    /// The writer of the process's facts. It can be taken once.
+    ///
+    /// # Errors
+    /// [`RegionError::Taken`].
+    pub fn facts_writer(&self) -> Result<FactsWriter, RegionError> {
+        let place = self
+            .view
+            .writer_place::<ProcessFacts>(self.view.facts_block());
+        let taken = core::slice::from_ref(&self.taken.facts);
+        take("the facts writer", 0, 1, taken, place).map(StatWriter)
+    }
+
+    /// The reader's side of the same memory, for the dataplane's own reports and for tests.
+    #[must_use]
+    pub fn view(&self) -> RegionView {
+        self.view.clone()
+    }
+}
+
+fn take<T>(
+    what: &'static str,
+    index: u32,
+    count: u32,
+    taken: &[AtomicBool],
+    value: Option<T>,
+) -> Result<T, RegionError> {
+    let flag = usize::try_from(index).ok().and_then(|i| taken.get(i));
+    match (flag, value) {
+        (Some(flag), Some(value)) if !flag.swap(true, Ordering::Relaxed) => Ok(value),
+        _ => Err(RegionError::Taken { what, index, count }),
+    }
+}
+
+#[derive(Debug)]
+struct Maps {
+    /// The whole region.
+    all: Mapping,
+    /// The consumer blocks again, writable, where `all` is read only.
+    consumers: Option<Mapping>,
+}
+
+/// Control's hold on the region: consistent copies of the counters, and consumers of the rings.
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RegionView {
+    header: RegionHeader,
+    maps: Arc<Maps>,
+}
+
+impl RegionView {
+    /// The header, as checked when the region was opened.
+    #[must_use]
+    pub fn header(&self) -> &RegionHeader {
+        &self.header
+    }
+
+    /// Workers: core blocks and rings.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        self.header.workers
+    }
+
+    /// Port blocks.
+    #[must_use]
+    pub fn ports(&self) -> u32 {
+        self.header.ports
+    }
+
+    /// Takes the consumer's seat of a worker's ring; whoever held it is superseded.
+    ///
+    /// `None` where there is no such worker.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Contended`] where another process keeps moving the cursor.
+    pub fn attach(&self, worker: u32, process_id: u32) -> Option<Result<Consumer, ConsumerError>> {
+        self.ring(worker)
+            .map(|memory| Consumer::attach(memory, process_id))
+    }
+
+    /// Counters of a core; `None` where there is no such worker.
+    ///
+    /// # Errors
+    /// [`StatsError`] where no consistent copy could be had; keep the last one.
+    pub fn core(&self, worker: u32) -> Option<Result<CoreCounters, StatsError>> {
+        self.core_block(worker)
+            .map(|place| self.read_at::<CoreCounters>(place))
+    }
+
+    /// Counters of a port; `None` where there is no such port.
+    ///
+    /// # Errors
+    /// As [`RegionView::core`].
+    pub fn port(&self, port: u32) -> Option<Result<PortCounters, StatsError>> {
+        self.port_block(port)
+            .map(|place| self.read_at::<PortCounters>(place))
+    }
+
+    /// Facts of the dataplane process.
+    ///
+    /// # Errors
+    /// As [`RegionView::core`].
+    pub fn facts(&self) -> Result<ProcessFacts, StatsError> {
+        match self.facts_block() {
+            Some(place) => self.read_at::<ProcessFacts>(place),
+            // The facts block of a checked header always lies inside; zero facts are the truth of
+            // a block that nobody wrote.
+            None => Ok(ProcessFacts::new_zeroed()),
+        }
+    }
+
+    fn read_at<T: Stat>(&self, place: NonNull<T::Block>) -> Result<T, StatsError> {
+        // SAFETY: `place` lies aligned inside the mapping that `self.maps` keeps, and blocks are
+        // made of atomics, which any initialised bytes are valid for.
+        read_block::<T>(unsafe { place.as_ref() })
+    }
+
+    fn writer_place<T: Stat>(&self, place: Option<NonNull<T::Block>>) -> Option<BlockPlace<T>> {
+        let owner = Arc::clone(&self.maps);
+        // SAFETY: `place` lies aligned inside the mapping that `owner` keeps; the memory is mapped
+        // zeroed and reached as atomics only. Only `Region`, whose mapping is writable, calls this.
+        place.map(|block| unsafe { BlockPlace::new(block, owner) })
+    }
+
+    fn facts_block(&self) -> Option<NonNull<FactsBlock>> {
+        self.maps.all.place(self.header.facts_offset, 1)
+    }
+
+    fn core_block(&self, worker: u32) -> Option<NonNull<CoreBlock>> {
+        let within = worker < self.header.workers;
+        let offset = self.header.cores_offset + u64::from(worker) * u64::from(CORE_BLOCK_BYTES);
+        within.then(|| self.maps.all.place(offset, 1)).flatten()
+    }
+
+    fn port_block(&self, port: u32) -> Option<NonNull<PortBlock>> {
+        let within = port < self.header.ports;
+        let offset = self.header.ports_offset + u64::from(port) * u64::from(PORT_BLOCK_BYTES);
+        within.then(|| self.maps.all.place(offset, 1)).flatten()
+    }
+
+    fn ring(&self, worker: u32) -> Option<RingMemory> {
+        let header = &self.header;
+        if worker >= header.workers {
+            return None;
+        }
+        let (index, capacity) = (u64::from(worker), u64::from(header.ring_records));
+        let block = index * u64::from(RING_BLOCK_BYTES);
+        let consumer = match &self.maps.consumers {
+            Some(writable) => writable.place::<ConsumerBlock>(block, 1),
+            None => self.maps.all.place(header.consumers_offset + block, 1),
+        };
+        let slots = header.slots_offset + index * capacity * RECORD_BYTES as u64;
+        Some(RingMemory {
+            producer: self.maps.all.place(header.producers_offset + block, 1)?,
+            consumer: consumer?,
+            slots: self.maps.all.place::<Slot>(slots, capacity)?,
+            capacity,
+            _owner: Arc::clone(&self.maps) as _,
+        })
+    }
+}
