@@ -15,6 +15,7 @@
 )]
 
 pub mod counters;
+pub mod image;
 pub mod link;
 pub mod reason;
 pub mod record;

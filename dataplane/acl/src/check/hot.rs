@@ -1,0 +1,355 @@
+//! Checks what a core walks, and copies it into aligned tables.
+
+use super::{At, Sections, numbered};
+use crate::error::ImageError;
+use crate::tables::{Classes, RowSetEntry, SlotEntry, Tables, V4_ROOT_ENTRIES, V6Entry};
+use abi::image::{
+    CANDIDATES_MAX, IdentityRow, NONE, PAIR_BLOCK, RowSet, RowSlot, RuleRow, SERVICE_PAGE, Section,
+    V4_CHILD, V4_NODE_ENTRIES, V6_EMPTY, V6Slot, VerdictRow, row_slot, v6_masked,
+};
+use abi::verdict::{Coverage, OnChange};
+use abi::{Action, Decision, Mode, VerdictSource};
+use zerocopy::little_endian::{U16, U32};
+
+/// Levels of the IPv4 trie: one per address byte.
+const V4_LEVELS: u8 = 4;
+
+pub(super) fn check(sections: &Sections<'_>) -> Result<Tables, ImageError> {
+    let (v4_root, v4_nodes) = v4(sections)?;
+    let verdicts = verdicts(sections)?;
+    let (row_sets, row_slots) = row_sets(sections, verdicts.len())?;
+    let (service_protos, service_pages, service_blocks) = services(sections)?;
+    let mut tables = Tables {
+        v4_root,
+        v4_nodes,
+        v6_lengths: sections.rows::<u8>(Section::V6Lengths).into(),
+        v6_slots: Box::default(),
+        v6_mask: 0,
+        v6_default: sections.header.v6_default_identity.get(),
+        identities: identities(sections),
+        pair_stride: sections.header.pair_stride.get(),
+        pair_index: indexes(
+            sections,
+            Section::PairIndex,
+            Section::PairBlocks,
+            PAIR_BLOCK,
+        )?,
+        pair_blocks: indexes(sections, Section::PairBlocks, Section::RowSets, 1)?,
+        row_sets,
+        row_slots,
+        verdicts,
+        service_protos,
+        service_pages,
+        service_blocks,
+    };
+    v6(sections, &mut tables)?;
+    Ok(tables)
+}
+
+/// `u32` entries of one section, each naming a block of `per_block` rows in another.
+fn indexes(
+    sections: &Sections<'_>,
+    section: Section,
+    target: Section,
+    per_block: u32,
+) -> Result<Box<[u32]>, ImageError> {
+    whole_blocks(sections, target, per_block)?;
+    let limit = sections.count(target) / per_block as usize;
+    let rows = sections.rows::<U32>(section);
+    for (at, row) in numbered(section, rows) {
+        at.below("index", row.get(), limit)?;
+    }
+    Ok(rows.iter().map(|row| row.get()).collect())
+}
+
+/// The section holds whole blocks of `per_block` rows, at least one.
+fn whole_blocks(
+    sections: &Sections<'_>,
+    section: Section,
+    per_block: u32,
+) -> Result<(), ImageError> {
+    let count = sections.count(section);
+    if count == 0 || !count.is_multiple_of(per_block as usize) {
+        return Err(ImageError::SectionCount { section, count });
+    }
+    Ok(())
+}
+
+/// Root and nodes.
+type V4Tables = (Box<[u32]>, Box<[u32]>);
+
+/// The trie is a tree of at most four levels whose leaves are identities. Returns the first two
+/// levels flattened, and all nodes.
+fn v4(sections: &Sections<'_>) -> Result<V4Tables, ImageError> {
+    whole_blocks(sections, Section::V4Nodes, 256)?;
+    let entries: Box<[u32]> = sections
+        .rows::<U32>(Section::V4Nodes)
+        .iter()
+        .map(|row| row.get())
+        .collect();
+    let (nodes, _) = entries.as_chunks::<V4_NODE_ENTRIES>();
+    let identities = sections.count(Section::Identities);
+    let mut levels = vec![0_u8; nodes.len()];
+    if let Some(root) = levels.first_mut() {
+        *root = 1;
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        let level = levels.get(index).copied().unwrap_or(0);
+        for (column, entry) in node.iter().enumerate() {
+            let at = At {
+                section: Section::V4Nodes,
+                row: index * V4_NODE_ENTRIES + column,
+            };
+            if entry & V4_CHILD == 0 {
+                at.below("identity", *entry, identities)?;
+                continue;
+            }
+            // A child stands behind its parent and has no other: no cycle, no level beyond four.
+            let child = (entry & !V4_CHILD) as usize;
+            at.when(child > index && level < V4_LEVELS, "child", *entry)?;
+            match levels.get_mut(child) {
+                Some(unset @ 0) => *unset = level + 1,
+                _ => return Err(at.refuse("child", *entry)),
+            }
+        }
+    }
+    if let Some(row) = levels.iter().position(|level| *level == 0) {
+        return Err(At {
+            section: Section::V4Nodes,
+            row,
+        }
+        .refuse("parent", 0_u32));
+    }
+    let mut root = Vec::with_capacity(V4_ROOT_ENTRIES);
+    for entry in nodes.first().into_iter().flatten() {
+        match nodes.get((entry & !V4_CHILD) as usize) {
+            Some(child) if entry & V4_CHILD != 0 => root.extend_from_slice(child),
+            _ => root.extend_from_slice(&[*entry; V4_NODE_ENTRIES]),
+        }
+    }
+    Ok((root.into(), entries))
+}
+
+/// Lengths ascend, the table is a power of two, and the very probe that cores use finds each entry.
+fn v6(sections: &Sections<'_>, tables: &mut Tables) -> Result<(), ImageError> {
+    let identities = sections.count(Section::Identities);
+    if tables.v6_default as usize >= identities {
+        let value = u64::from(tables.v6_default);
+        return Err(ImageError::Header {
+            field: "v6_default_identity",
+            value,
+        });
+    }
+    let mut shorter = 0;
+    for (at, length) in numbered(Section::V6Lengths, &tables.v6_lengths) {
+        at.when(*length > shorter && *length <= 128, "length", *length)?;
+        shorter = *length;
+    }
+    let rows = sections.rows::<V6Slot>(Section::V6Slots);
+    if !rows.len().is_power_of_two() {
+        return Err(ImageError::SectionCount {
+            section: Section::V6Slots,
+            count: rows.len(),
+        });
+    }
+    tables.v6_mask = u32::try_from(rows.len() - 1).unwrap_or(0);
+    tables.v6_slots = rows
+        .iter()
+        .map(|row| V6Entry {
+            prefix: u128::from_be_bytes(row.prefix),
+            identity: row.identity.get(),
+            length: row.length,
+        })
+        .collect();
+    for (at, slot) in numbered(Section::V6Slots, &tables.v6_slots) {
+        if slot.length == V6_EMPTY {
+            continue;
+        }
+        at.below("identity", slot.identity, identities)?;
+        at.when(
+            tables.v6_lengths.binary_search(&slot.length).is_ok(),
+            "length",
+            slot.length,
+        )?;
+        at.when(
+            v6_masked(slot.prefix, slot.length) == slot.prefix,
+            "prefix",
+            slot.length,
+        )?;
+        let found = tables.v6_probe(slot.prefix, slot.length, &mut ());
+        at.when(found == Some(slot.identity), "prefix", slot.length)?;
+    }
+    Ok(())
+}
+
+fn identities(sections: &Sections<'_>) -> Box<[Classes]> {
+    let classes = |row: &IdentityRow| Classes {
+        source: row.source_class.get(),
+        destination: row.destination_class.get(),
+    };
+    sections
+        .rows::<IdentityRow>(Section::Identities)
+        .iter()
+        .map(classes)
+        .collect()
+}
+
+type RowTables = (Box<[RowSetEntry]>, Box<[SlotEntry]>);
+
+fn row_sets(sections: &Sections<'_>, verdict_count: usize) -> Result<RowTables, ImageError> {
+    let classes = sections.header.service_classes.get();
+    let sets = sections.rows::<RowSet>(Section::RowSets);
+    let slots = sections.rows::<RowSlot>(Section::RowSlots);
+    for (at, slot) in numbered(Section::RowSlots, slots) {
+        let class = slot.service_class.get();
+        at.when(class == NONE || class < classes, "service_class", class)?;
+        at.below("row", slot.row.get(), verdict_count)?;
+    }
+    for (at, set) in numbered(Section::RowSets, sets) {
+        at.below("default_row", set.default_row.get(), verdict_count)?;
+        at.when(set.shift.get() < 32, "shift", set.shift.get())?;
+        let mask = set.mask.get();
+        at.when(
+            mask & mask.wrapping_add(1) == 0 && mask < NONE,
+            "mask",
+            mask,
+        )?;
+        at.within("first", set.first, U32::new(mask + 1), slots.len())?;
+        let own = slots
+            .get(crate::image::span(set.first, U32::new(mask + 1)))
+            .unwrap_or(&[]);
+        for (place, slot) in (0..).zip(own) {
+            let class = slot.service_class.get();
+            let home = row_slot(class, set.multiplier.get(), set.shift.get(), mask);
+            at.when(class == NONE || home == place, "multiplier", class)?;
+        }
+    }
+    let set = |row: &RowSet| RowSetEntry {
+        first: row.first.get(),
+        default_row: row.default_row.get(),
+        multiplier: row.multiplier.get(),
+        mask: row.mask.get(),
+        shift: row.shift.get(),
+    };
+    let slot = |row: &RowSlot| SlotEntry {
+        service_class: row.service_class.get(),
+        row: row.row.get(),
+    };
+    Ok((
+        sets.iter().map(set).collect(),
+        slots.iter().map(slot).collect(),
+    ))
+}
+
+type ServiceTables = (Box<[u32]>, Box<[u32]>, Box<[u16]>);
+
+fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
+    let count = sections.count(Section::ServiceProtos);
+    if count != SERVICE_PAGE as usize {
+        return Err(ImageError::SectionCount {
+            section: Section::ServiceProtos,
+            count,
+        });
+    }
+    let protos = indexes(
+        sections,
+        Section::ServiceProtos,
+        Section::ServicePages,
+        SERVICE_PAGE,
+    )?;
+    let pages = indexes(
+        sections,
+        Section::ServicePages,
+        Section::ServiceBlocks,
+        SERVICE_PAGE,
+    )?;
+    let blocks = sections.rows::<U16>(Section::ServiceBlocks);
+    for (at, class) in numbered(Section::ServiceBlocks, blocks) {
+        at.below(
+            "class",
+            u32::from(class.get()),
+            sections.header.service_classes.get() as usize,
+        )?;
+    }
+    Ok((
+        protos,
+        pages,
+        blocks.iter().map(|class| class.get()).collect(),
+    ))
+}
+
+fn verdicts(sections: &Sections<'_>) -> Result<Box<[Decision]>, ImageError> {
+    let rules = sections.rows::<RuleRow>(Section::Rules);
+    let rows = sections.rows::<VerdictRow>(Section::Verdicts);
+    numbered(Section::Verdicts, rows)
+        .map(|(at, row)| verdict(at, row, rules))
+        .collect()
+}
+
+/// A row says what its rules say, and nothing else.
+fn verdict(at: At, row: &VerdictRow, rules: &[RuleRow]) -> Result<Decision, ImageError> {
+    let enforced = at.byte("enforced", row.enforced, Action::from_byte(row.enforced))?;
+    let pending = at.byte("pending", row.pending, Action::from_byte(row.pending))?;
+    let sources = [row.enforced_source, row.pending_source].map(VerdictSource::from_byte);
+    for (field, index, id, action, source) in [
+        (
+            "rule_index",
+            row.rule_index,
+            row.rule_id,
+            row.enforced,
+            sources[0],
+        ),
+        (
+            "pending_rule_index",
+            row.pending_rule_index,
+            row.pending_rule_id,
+            row.pending,
+            sources[1],
+        ),
+    ] {
+        let fits = match rules.get(index.get() as usize) {
+            Some(rule) => {
+                rule.id == id && rule.action == action && source == Some(VerdictSource::Rule)
+            }
+            None => {
+                index.get() == NONE
+                    && id.get() == 0
+                    && source == Some(VerdictSource::Default)
+                    && [Action::Allow.byte(), Action::Deny.byte()].contains(&action)
+            }
+        };
+        at.when(fits, field, index.get())?;
+    }
+    let rule = rules.get(row.rule_index.get() as usize);
+    let limit = rule.map_or(NONE, |rule| rule.limit_index.get());
+    at.when(
+        row.limit_index.get() == limit,
+        "limit_index",
+        row.limit_index.get(),
+    )?;
+    let on_change = rule.map_or(OnChange::Reevaluate.byte(), |rule| rule.on_change);
+    at.when(row.on_change == on_change, "on_change", row.on_change)?;
+    at.when(
+        usize::from(row.candidate_count) <= CANDIDATES_MAX,
+        "candidate_count",
+        row.candidate_count,
+    )?;
+    Ok(Decision {
+        enforced,
+        enforced_source: at.byte("enforced_source", row.enforced_source, sources[0])?,
+        rule_id: row.rule_id.get(),
+        pending,
+        pending_source: at.byte("pending_source", row.pending_source, sources[1])?,
+        pending_rule_id: row.pending_rule_id.get(),
+        mode: at.byte("mode", row.mode, Mode::from_byte(row.mode))?,
+        coverage: at.byte("coverage", row.coverage, Coverage::from_byte(row.coverage))?,
+        on_change: at.byte(
+            "on_change",
+            row.on_change,
+            OnChange::from_byte(row.on_change),
+        )?,
+        limit_index: u16::try_from(limit).unwrap_or(0),
+        src_identity: 0,
+        dst_identity: 0,
+    })
+}

@@ -1,0 +1,214 @@
+//! The tables a core walks: aligned copies made once by `check`, and the walk itself.
+
+use abi::image::{PAIR_BLOCK, SERVICE_PAGE, V4_CHILD, V6_EMPTY, V6_PROBES_MAX};
+use abi::image::{row_slot, v6_home, v6_masked};
+use abi::verdict::{Coverage, OnChange};
+use abi::{Action, Decision, Mode, VerdictSource};
+
+/// What happens where a lookup fails that `check` has made impossible to fail.
+pub(crate) const FAIL_CLOSED: Decision = Decision {
+    enforced: Action::Deny,
+    enforced_source: VerdictSource::Default,
+    rule_id: 0,
+    pending: Action::Deny,
+    pending_source: VerdictSource::Default,
+    pending_rule_id: 0,
+    mode: Mode::Enforce,
+    coverage: Coverage::Uncovered,
+    on_change: OnChange::Reevaluate,
+    limit_index: 0,
+    src_identity: 0,
+    dst_identity: 0,
+};
+
+/// Entries of the IPv4 root once the first two levels of the trie are flattened into one.
+pub(crate) const V4_ROOT_ENTRIES: usize = 1 << 16;
+
+/// Counts loads from the tables: nothing in production, a number in tests and benches.
+pub(crate) trait LoadCount {
+    fn load(&mut self);
+}
+
+impl LoadCount for () {
+    #[inline(always)]
+    fn load(&mut self) {}
+}
+
+impl LoadCount for u32 {
+    fn load(&mut self) {
+        *self += 1;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct V6Entry {
+    pub(crate) prefix: u128,
+    pub(crate) identity: u32,
+    pub(crate) length: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Classes {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowSetEntry {
+    pub(crate) first: u32,
+    pub(crate) default_row: u32,
+    pub(crate) multiplier: u32,
+    pub(crate) mask: u32,
+    pub(crate) shift: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotEntry {
+    pub(crate) service_class: u32,
+    pub(crate) row: u32,
+}
+
+/// Everything an evaluation touches.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// The first two levels of the IPv4 trie, flattened.
+    pub(crate) v4_root: Box<[u32]>,
+    pub(crate) v4_nodes: Box<[u32]>,
+    pub(crate) v6_lengths: Box<[u8]>,
+    pub(crate) v6_slots: Box<[V6Entry]>,
+    pub(crate) v6_mask: u32,
+    pub(crate) v6_default: u32,
+    pub(crate) identities: Box<[Classes]>,
+    pub(crate) pair_stride: u32,
+    pub(crate) pair_index: Box<[u32]>,
+    pub(crate) pair_blocks: Box<[u32]>,
+    pub(crate) row_sets: Box<[RowSetEntry]>,
+    pub(crate) row_slots: Box<[SlotEntry]>,
+    pub(crate) verdicts: Box<[Decision]>,
+    pub(crate) service_protos: Box<[u32]>,
+    pub(crate) service_pages: Box<[u32]>,
+    pub(crate) service_blocks: Box<[u16]>,
+}
+
+/// One load. `check` has made `None` impossible; the caller fails closed all the same.
+#[inline(always)]
+fn get<T: Copy>(table: &[T], index: u32, loads: &mut impl LoadCount) -> Option<T> {
+    loads.load();
+    table.get(index as usize).copied()
+}
+
+impl Tables {
+    /// Identity of an address; IPv4 is `::ffff:a.b.c.d`.
+    ///
+    /// # Bounded work
+    /// IPv4: at most 3 loads. IPv6: at most 8 distinct lengths are tried (a binary search over at
+    /// most 128), each at most [`V6_PROBES_MAX`] slots.
+    #[inline]
+    pub(crate) fn identity(&self, address: &[u8; 16], loads: &mut impl LoadCount) -> Option<u32> {
+        match address {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => {
+                self.v4_identity([*a, *b, *c, *d], loads)
+            }
+            _ => self.v6_identity(u128::from_be_bytes(*address), loads),
+        }
+    }
+
+    #[inline]
+    fn v4_identity(&self, [a, b, c, d]: [u8; 4], loads: &mut impl LoadCount) -> Option<u32> {
+        let mut entry = get(&self.v4_root, u32::from(u16::from_be_bytes([a, b])), loads)?;
+        for byte in [c, d] {
+            if entry & V4_CHILD == 0 {
+                break;
+            }
+            let node = (entry & !V4_CHILD) << 8;
+            entry = get(&self.v4_nodes, node | u32::from(byte), loads)?;
+        }
+        Some(entry)
+    }
+
+    /// Binary search over prefix lengths: a hit, real or marker, names the best identity so far
+    /// and says that a longer prefix may exist; a miss says that none does.
+    fn v6_identity(&self, address: u128, loads: &mut impl LoadCount) -> Option<u32> {
+        let mut best = self.v6_default;
+        let (mut low, mut high) = (0, self.v6_lengths.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let length = *self.v6_lengths.get(middle)?;
+            match self.v6_probe(v6_masked(address, length), length, loads) {
+                Some(identity) => {
+                    best = identity;
+                    low = middle + 1;
+                }
+                None => high = middle,
+            }
+        }
+        Some(best)
+    }
+
+    pub(crate) fn v6_probe(
+        &self,
+        prefix: u128,
+        length: u8,
+        loads: &mut impl LoadCount,
+    ) -> Option<u32> {
+        let home = v6_home(prefix, length, self.v6_mask);
+        for step in 0..V6_PROBES_MAX {
+            let slot = get(&self.v6_slots, (home + step) & self.v6_mask, loads)?;
+            if slot.length == length && slot.prefix == prefix {
+                return Some(slot.identity);
+            }
+            if slot.length == V6_EMPTY {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Class of a service: 3 loads.
+    #[inline]
+    fn service_class(&self, proto: u8, key: u16, loads: &mut impl LoadCount) -> Option<u32> {
+        let [page, low] = key.to_be_bytes();
+        let table = get(&self.service_protos, u32::from(proto), loads)?;
+        let block = get(
+            &self.service_pages,
+            table * SERVICE_PAGE + u32::from(page),
+            loads,
+        )?;
+        get(
+            &self.service_blocks,
+            block * SERVICE_PAGE + u32::from(low),
+            loads,
+        )
+        .map(u32::from)
+    }
+
+    /// Verdict of two identities and a service: 10 loads, whatever the policy.
+    #[inline]
+    pub(crate) fn decide(
+        &self,
+        src: u32,
+        dst: u32,
+        proto: u8,
+        key: u16,
+        loads: &mut impl LoadCount,
+    ) -> Option<Decision> {
+        let source = get(&self.identities, src, loads)?.source;
+        let destination = get(&self.identities, dst, loads)?.destination;
+        let class = self.service_class(proto, key, loads)?;
+        let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
+        let block = get(&self.pair_index, source * self.pair_stride + block, loads)?;
+        let row_set = get(&self.pair_blocks, block * PAIR_BLOCK + column, loads)?;
+        let set = get(&self.row_sets, row_set, loads)?;
+        let slot = set.first + row_slot(class, set.multiplier, set.shift, set.mask);
+        let slot = get(&self.row_slots, slot, loads)?;
+        let row = if slot.service_class == class {
+            slot.row
+        } else {
+            set.default_row
+        };
+        let mut decision = get(&self.verdicts, row, loads)?;
+        decision.src_identity = src;
+        decision.dst_identity = dst;
+        Some(decision)
+    }
+}
