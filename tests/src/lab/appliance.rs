@@ -1,0 +1,285 @@
+//! The appliance in a lab: both processes, started as an operator would, and asked by the CLI.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::Lab;
+use crate::command::{Background, Outcome, run, wait_until, words};
+use crate::places::binary;
+
+/// From start to the first forwarded frame: EAL takes a second, a loaded machine several.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const CLI_LIMIT: Duration = Duration::from_secs(20);
+
+/// How the appliance is started.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Text of the policy that is applied before the first packet.
+    pub policy: Option<String>,
+    /// Collectors that get IPFIX, `HOST:PORT` in the appliance's namespace.
+    pub collectors: Vec<String>,
+    /// Further lines of the dataplane's configuration; they must begin with a table.
+    pub dataplane: String,
+    /// Further lines of the control process's configuration; they must begin with a table.
+    pub control: String,
+    /// Start the two processes one by one instead of with `ringfence up`.
+    pub apart: bool,
+}
+
+/// A running appliance. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Appliance<'lab> {
+    lab: &'lab Lab,
+    /// `ringfence up`, or the dataplane.
+    first: Background,
+    /// The control process, where it was started by itself.
+    control: Option<Background>,
+    socket: PathBuf,
+}
+
+impl<'lab> Appliance<'lab> {
+    pub(super) fn start(lab: &'lab Lab, settings: &Settings) -> Self {
+        let run_dir = lab.directory().join("run");
+        std::fs::create_dir_all(&run_dir).expect("a directory for sockets");
+        let dataplane = lab
+            .file("dataplane.toml", dataplane_config(lab, settings))
+            .display()
+            .to_string();
+        let control = lab
+            .file("control.toml", control_config(lab, settings))
+            .display()
+            .to_string();
+        let socket = run_dir.join("control.sock");
+        let first = if settings.apart {
+            let program = binary("ringfence-dataplane").display().to_string();
+            lab.start("box", &[&program, "--config", &dataplane], "dataplane")
+        } else {
+            up(lab, settings, &socket, &dataplane, &control)
+        };
+        let mut appliance = Self {
+            lab,
+            first,
+            control: None,
+            socket,
+        };
+        if settings.apart {
+            appliance.start_control();
+        }
+        appliance.wait_ready();
+        if let (true, Some(policy)) = (settings.apart, &settings.policy) {
+            let _ = appliance.apply(policy).must();
+        }
+        appliance
+    }
+
+    /// Starts the control process by itself, once more.
+    pub fn start_control(&mut self) {
+        let program = binary("ringfence-control").display().to_string();
+        let config = self
+            .lab
+            .directory()
+            .join("control.toml")
+            .display()
+            .to_string();
+        self.control = Some(
+            self.lab
+                .start("box", &[&program, "--config", &config], "control"),
+        );
+    }
+
+    /// Kills the control process with SIGKILL.
+    ///
+    /// # Panics
+    /// If it was not started by itself, or does not die.
+    pub fn kill_control(&mut self) {
+        let mut control = self
+            .control
+            .take()
+            .expect("the processes were started apart");
+        control.signal(Signal::KILL);
+        assert!(
+            control.wait(STOP_LIMIT).is_some(),
+            "the control process survived SIGKILL"
+        );
+    }
+
+    /// Waits until the dataplane runs and control is connected to it.
+    ///
+    /// # Panics
+    /// If that does not come to be, with everything both have said.
+    pub fn wait_ready(&mut self) {
+        let ready = wait_until(READY_LIMIT, || {
+            self.first.runs()
+                && self
+                    .try_json(&["status"])
+                    .is_some_and(|status| status["dataplane"]["state"] == "running")
+        });
+        assert!(
+            ready,
+            "the appliance was not ready after {READY_LIMIT:?}\n{}",
+            self.log()
+        );
+    }
+
+    /// Runs the CLI.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> Outcome {
+        let mut command = words(&[binary("ringfence")]);
+        command.arg("--socket").arg(&self.socket).args(arguments);
+        run(&mut command, CLI_LIMIT)
+    }
+
+    /// Runs the CLI with `--json`.
+    ///
+    /// # Panics
+    /// If it fails or prints no JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        self.try_json(arguments)
+            .unwrap_or_else(|| panic!("{}\n{}", self.cli(arguments), self.log()))
+    }
+
+    fn try_json(&self, arguments: &[&str]) -> Option<Value> {
+        let outcome = self.cli(&[&["--json"], arguments].concat());
+        serde_json::from_str(&outcome.stdout)
+            .ok()
+            .filter(|_| outcome.ok())
+    }
+
+    /// Applies a policy and returns how that ended.
+    #[must_use]
+    pub fn apply(&self, policy: &str) -> Outcome {
+        let path = self.lab.file("policy-applied.toml", policy);
+        self.cli(&["policy", "apply", &path.display().to_string()])
+    }
+
+    /// All recent flows.
+    #[must_use]
+    pub fn flows(&self) -> Vec<Value> {
+        let mut all = self.json(&["flows", "--limit", "0"]);
+        all["flows"]
+            .take()
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Waits until a recent flow satisfies the condition, and returns it.
+    ///
+    /// # Panics
+    /// If none comes, with all that came.
+    #[track_caller]
+    #[must_use]
+    pub fn flow(&self, what: &str, mut condition: impl FnMut(&Value) -> bool) -> Value {
+        let mut found = None;
+        wait_until(Duration::from_secs(15), || {
+            found = self.flows().into_iter().find(&mut condition);
+            found.is_some()
+        });
+        found.unwrap_or_else(|| {
+            panic!(
+                "no flow came that {what}; these did:\n{}",
+                self.cli(&["flows", "--limit", "0"])
+            )
+        })
+    }
+
+    /// Checks that nothing is lost uncounted.
+    ///
+    /// # Panics
+    /// If `ringfence verify accounting` finds a difference.
+    #[track_caller]
+    pub fn assert_balanced(&self) {
+        let outcome = self.cli(&["verify", "accounting"]);
+        assert!(outcome.ok(), "{outcome}\n{}", self.log());
+        assert_eq!(self.json(&["verify", "accounting"])["balanced"], true);
+    }
+
+    /// What the processes have said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let control = self
+            .control
+            .as_ref()
+            .map(Background::log)
+            .unwrap_or_default();
+        format!(
+            "--- log of the appliance\n{}\n--- log of control\n{control}",
+            self.first.log()
+        )
+    }
+
+    /// Process id of the dataplane.
+    ///
+    /// # Panics
+    /// If the control process does not know it.
+    #[must_use]
+    pub fn dataplane_pid(&self) -> u64 {
+        self.json(&["status"])["dataplane"]["pid"]
+            .as_u64()
+            .expect("the dataplane has told its process id")
+    }
+
+    /// Stops it as an operator would, and returns whether it ended well.
+    #[track_caller]
+    pub fn stop(mut self) -> bool {
+        let ended = self.first.stop(STOP_LIMIT).success();
+        let control = self
+            .control
+            .as_mut()
+            .is_none_or(|control| control.stop(STOP_LIMIT).success());
+        ended && control
+    }
+}
+
+fn up(
+    lab: &Lab,
+    settings: &Settings,
+    socket: &std::path::Path,
+    dataplane: &str,
+    control: &str,
+) -> Background {
+    let mut command: Vec<String> = vec![binary("ringfence").display().to_string()];
+    command.extend(["--socket".into(), socket.display().to_string(), "up".into()]);
+    command.extend([
+        "--config".into(),
+        dataplane.into(),
+        "--control-config".into(),
+        control.into(),
+    ]);
+    if let Some(policy) = &settings.policy {
+        command.extend([
+            "--policy".into(),
+            lab.file("policy.toml", policy).display().to_string(),
+        ]);
+    }
+    lab.start("box", &command, "up")
+}
+
+fn dataplane_config(lab: &Lab, settings: &Settings) -> String {
+    let directory = lab.directory().display();
+    format!(
+        "[dataplane]\nrun_dir = \"{directory}/run\"\nstate_dir = \"{directory}/dataplane\"\nidle = \"sleep\"\n\n\
+         [eal]\nfile_prefix = \"{}\"\n\n\
+         [[lane]]\nname = \"rack\"\ninside = \"af_packet:in0\"\noutside = \"af_packet:out0\"\n\n{}\n",
+        lab.name, settings.dataplane
+    )
+}
+
+fn control_config(lab: &Lab, settings: &Settings) -> String {
+    let directory = lab.directory().display();
+    let collectors: String = settings
+        .collectors
+        .iter()
+        .map(|collector| format!("[[collector]]\naddress = \"{collector}\"\n"))
+        .collect();
+    format!(
+        "[control]\nrun_dir = \"{directory}/run\"\nstate_dir = \"{directory}/control\"\n\n{}\n{collectors}",
+        settings.control
+    )
+}

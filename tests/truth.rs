@@ -1,0 +1,1 @@
+//! Flows of captures against truth computed by others.
