@@ -101,16 +101,12 @@ fn packages() -> &'static [Package] {
     })
 }
 
-/// Ids of the packages that a node needs other than for its tests.
+/// Ids of the packages that a node needs other than for its tests and models.
 fn needed(node: &Value) -> Vec<&str> {
-    let is_real = |dep: &&Value| {
-        list(dep, "dep_kinds")
-            .iter()
-            .any(|kind| text(kind, "kind") != "dev")
-    };
-    list(node, "deps")
-        .iter()
-        .filter(is_real)
+    let is_real =
+        |kind: &Value| text(kind, "kind") != "dev" && !text(kind, "target").contains("loom");
+    let deps = list(node, "deps").iter();
+    deps.filter(|dep| list(dep, "dep_kinds").iter().any(is_real))
         .map(|dep| text(dep, "pkg"))
         .collect()
 }
