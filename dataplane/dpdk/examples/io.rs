@@ -3,7 +3,10 @@
 //!
 //! `io FROM TO [SECONDS [POOL_MBUFS [DATA_ROOM_BYTES [CPU]]]]`, with FROM and TO as in
 //! configuration, such as `null` and `null:no-rx`.
-#![expect(clippy::disallowed_macros, reason = "an example that prints its result")]
+#![expect(
+    clippy::disallowed_macros,
+    reason = "an example that prints its result"
+)]
 
 use std::num::NonZeroU32;
 

@@ -11,6 +11,7 @@
 )]
 
 mod burst;
+mod capture;
 mod eal;
 mod errno;
 mod mbuf;
@@ -22,6 +23,10 @@ mod spec;
 mod tsc;
 
 pub use burst::{BURST_MBUFS_MAX, Burst};
+pub use capture::{
+    CaptureError, CaptureFile, CaptureFormat, CaptureReader, CaptureSummary, Damage, FrameRecord,
+    HeaderError, LinkType, PortStop,
+};
 pub use eal::{Eal, EalError, EalOptions, LogLevel, Memory, RegisterError, ThreadRegistration};
 pub use errno::Errno;
 pub use mbuf::Mbuf;

@@ -13,7 +13,7 @@ use crate::errno::Errno;
 use crate::mbuf::Mbuf;
 
 /// Room that DPDK keeps in front of each frame.
-const HEADROOM_BYTES: u16 = dpdk_sys::SHIM_MBUF_HEADROOM as u16;
+const HEADROOM_BYTES: u16 = dpdk_sys::SHIM_MBUF_HEADROOM;
 /// libdpdk's limit of [`PoolOptions::cache_mbufs`].
 const CACHE_MBUFS_MAX: u32 = 512;
 
