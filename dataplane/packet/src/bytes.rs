@@ -39,12 +39,6 @@ impl<'f> Bytes<'f> {
         self.claimed
     }
 
-    /// The captured bytes left.
-    #[inline]
-    pub(crate) const fn rest(&self) -> &'f [u8] {
-        self.rest
-    }
-
     /// The next `N` bytes, left in place.
     #[inline]
     pub(crate) fn peek<const N: usize>(&self) -> Option<&'f [u8; N]> {

@@ -25,8 +25,10 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     }
     let mut total = usize::from(u16::from_be_bytes([raw[2], raw[3]]));
     if total == 0 {
+        // Segmentation offload: the length was left to the network card.
         total = bytes.claimed();
-    } else if total < header_bytes {
+    }
+    if total < header_bytes {
         return walk.unreadable_ip(Malformed::Ipv4TotalLength);
     }
     if !walk.may_descend() {

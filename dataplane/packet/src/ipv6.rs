@@ -9,7 +9,6 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-const HIP: u8 = 139;
 const SHIM6: u8 = 140;
 const OPTION_JUMBO: u8 = 0xc2;
 
@@ -18,8 +17,6 @@ pub(crate) struct Chain {
     /// The protocol after it.
     pub(crate) protocol: u8,
     pub(crate) fragment: Fragment,
-    /// The jumbo payload length option of a hop-by-hop header.
-    pub(crate) jumbo_bytes: Option<u32>,
     /// Why the chain could not be read to its end; what follows it is unknown then.
     pub(crate) damage: Option<Malformed>,
 }
@@ -36,26 +33,24 @@ pub(crate) fn ipv6(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         return Next::Done;
     }
     let l3_offset = as_u32(bytes.offset());
-    let payload = u16::from_be_bytes([raw[4], raw[5]]);
+    let mut payload = u32::from(u16::from_be_bytes([raw[4], raw[5]]));
     let (mut src, mut dst) = ([0; 16], [0; 16]);
     src.copy_from_slice(&raw[8..24]);
     dst.copy_from_slice(&raw[24..40]);
     let _ = bytes.skip(40);
-    if usize::from(payload) > bytes.claimed() && !walk.partial {
+    if payload == 0 && raw[6] == HOP_BY_HOP {
+        payload = jumbo_payload(bytes);
+    }
+    let payload_bytes = usize::try_from(payload).unwrap_or(usize::MAX);
+    if payload_bytes > bytes.claimed() && !walk.partial {
         walk.headers.damage(Malformed::Ipv6PayloadBeyondFrame);
     }
-    if payload != 0 {
-        bytes.limit(usize::from(payload));
-    }
+    bytes.limit(payload_bytes);
     let chain = extension_chain(raw[6], walk.options.extension_headers_max, bytes);
-    let mut ip_bytes = u32::from(payload) + HEADER_BYTES;
-    if let (0, Some(jumbo)) = (payload, chain.jumbo_bytes) {
-        ip_bytes = jumbo.saturating_add(HEADER_BYTES);
-    }
     let header = IpHeader {
         src,
         dst,
-        ip_bytes,
+        ip_bytes: payload.saturating_add(HEADER_BYTES),
         l3_offset,
         l4_offset: as_u32(bytes.offset()),
         fragment: chain.fragment,
@@ -75,6 +70,31 @@ pub(crate) fn ipv6(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     transport::finish(walk, header, bytes)
 }
 
+/// The payload length in the jumbo option of the hop-by-hop header at the cursor, RFC 2675; 0 where
+/// there is none that may stand for a payload length field of 0.
+fn jumbo_payload(bytes: &Bytes<'_>) -> u32 {
+    const JUMBO_MIN: u32 = 65_536;
+    let jumbo = match bytes.byte(1) {
+        Some(length) => options(bytes, header_bytes(length)).unwrap_or(None),
+        None => None,
+    };
+    jumbo.filter(|bytes| *bytes >= JUMBO_MIN).unwrap_or(0)
+}
+
+/// Bytes of an extension header whose length field says `length`, RFC 8200 section 4.3.
+fn header_bytes(length: u8) -> usize {
+    (usize::from(length) + 1) * 8
+}
+
+/// Whether a header of this number is crossed on the way to the protocol. A HIP header (139, RFC
+/// 7401) is not: nothing follows one. Of shim6 only the payload header is, see `extension`.
+const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS
+    )
+}
+
 /// Reads extension headers until one that is none, or a later fragment. The cursor is left at what
 /// follows the last header read.
 ///
@@ -84,69 +104,79 @@ pub(crate) fn extension_chain(first: u8, headers_max: u8, bytes: &mut Bytes<'_>)
     let mut chain = Chain {
         protocol: first,
         fragment: Fragment::default(),
-        jumbo_bytes: None,
         damage: None,
     };
     for _ in 0..headers_max {
-        match chain.protocol {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | HIP | SHIM6 => {
-                let kind = chain.protocol;
-                let Some([next, length]) = bytes.peek::<2>() else {
-                    return chain.damaged(Malformed::Ipv6ExtensionTruncated);
-                };
-                let (header, header_bytes) = (*bytes, (usize::from(*length) + 1) * 8);
-                chain.protocol = *next;
-                if matches!(kind, HOP_BY_HOP | DESTINATION_OPTIONS) {
-                    let Ok(jumbo) = options(&header, header_bytes) else {
-                        return chain.damaged(Malformed::Ipv6ExtensionTruncated);
-                    };
-                    if kind == HOP_BY_HOP {
-                        chain.jumbo_bytes = chain.jumbo_bytes.or(jumbo);
-                    }
-                }
-                if bytes.skip(header_bytes).is_none() {
-                    return chain.damaged(Malformed::Ipv6ExtensionTruncated);
-                }
-            }
-            FRAGMENT => {
-                let Some(raw) = bytes.take::<8>() else {
-                    return chain.damaged(Malformed::Ipv6ExtensionTruncated);
-                };
-                let field = u16::from_be_bytes([raw[2], raw[3]]);
-                chain.protocol = raw[0];
-                chain.fragment = Fragment {
-                    id: u32::from_be_bytes([raw[4], raw[5], raw[6], raw[7]]),
-                    offset: field & 0xfff8,
-                    more: field & 1 != 0,
-                    is_fragment: true,
-                };
-                if chain.fragment.offset != 0 {
-                    return chain;
-                }
-            }
-            _ => return chain,
+        let shim = chain.protocol == SHIM6 && bytes.byte(2).is_some_and(|flags| flags & 0x80 != 0);
+        if !is_extension(chain.protocol) && !shim {
+            return chain;
+        }
+        let read = match chain.protocol {
+            FRAGMENT => fragment(&mut chain, bytes),
+            kind => extension(kind, &mut chain, bytes),
+        };
+        if read.is_none() {
+            chain.damage = Some(Malformed::Ipv6ExtensionTruncated);
+            return chain;
+        }
+        if chain.fragment.offset != 0 {
+            return chain;
         }
     }
-    match chain.protocol {
-        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | HIP | SHIM6 | FRAGMENT => {
-            chain.damaged(Malformed::ExtensionChainTooLong)
-        }
-        _ => chain,
+    if is_extension(chain.protocol) {
+        chain.damage = Some(Malformed::ExtensionChainTooLong);
     }
+    chain
 }
 
-impl Chain {
-    fn damaged(mut self, cause: Malformed) -> Self {
-        self.damage = Some(cause);
-        self
+/// One header of next header, length and content. What it announces is known even where the rest
+/// of it is cut short.
+fn extension(kind: u8, chain: &mut Chain, bytes: &mut Bytes<'_>) -> Option<()> {
+    let next = bytes.byte(0)?;
+    if kind == ROUTING {
+        chain.protocol = next;
     }
+    let size = header_bytes(bytes.byte(1)?);
+    chain.protocol = next;
+    match kind {
+        HOP_BY_HOP | DESTINATION_OPTIONS => {
+            options(bytes, size).ok()?;
+        }
+        ROUTING => segments(bytes)?,
+        _ => {}
+    }
+    bytes.skip(size)
+}
+
+/// RFC 8200 section 4.5.
+fn fragment(chain: &mut Chain, bytes: &mut Bytes<'_>) -> Option<()> {
+    let raw = bytes.take::<8>()?;
+    let field = u16::from_be_bytes([raw[2], raw[3]]);
+    chain.protocol = raw[0];
+    chain.fragment = Fragment {
+        id: u32::from_be_bytes([raw[4], raw[5], raw[6], raw[7]]),
+        offset: field & 0xfff8,
+        more: field & 1 != 0,
+        is_fragment: true,
+    };
+    Some(())
+}
+
+/// RFC 8754 section 2: a segment routing header must hold the segments up to its last entry.
+fn segments(bytes: &Bytes<'_>) -> Option<()> {
+    const SEGMENT_ROUTING: u8 = 4;
+    if bytes.byte(2)? != SEGMENT_ROUTING {
+        return Some(());
+    }
+    let last = usize::from(bytes.byte(4)?);
+    (8 + (last + 1) * 16 <= bytes.captured()).then_some(())
 }
 
 /// An option that runs out of the captured packet.
 struct OptionTruncated;
 
 /// Walks the options of a hop-by-hop or destination options header of `header_bytes`; answers the
-/// jumbo payload length (RFC 2675 section 2) if there is one.
+/// value of the first jumbo payload option (RFC 2675 section 2) if there is one.
 ///
 /// # Bounded work
 /// A header has at most 2048 bytes and every option one or more.

@@ -28,7 +28,7 @@ const CISCO_METADATA: u16 = 0x8909;
 const VNTAG: u16 = 0x8926;
 const HSR: u16 = 0x892f;
 const ETAG: u16 = 0x893f;
-const NSH: u16 = 0x894f;
+pub(crate) const NSH: u16 = 0x894f;
 const OLD_QINQ: u16 = 0x9100;
 const OLD_QINQ_2: u16 = 0x9200;
 const REDUNDANCY: u16 = 0xf1c1;
@@ -55,7 +55,17 @@ pub(crate) fn ethernet(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         walk.damage_here(Malformed::EthernetTruncated);
         return walk.not_ip(NonIp::Other);
     };
-    type_or_length(walk, u16::from_be_bytes([raw[12], raw[13]]), bytes)
+    let value = u16::from_be_bytes([raw[12], raw[13]]);
+    if value <= LENGTH_MAX && matches!(raw, [0x01 | 0x03, 0x00, 0x0c, 0x00, 0x00, ..]) {
+        return inter_switch_link(walk, bytes);
+    }
+    type_or_length(walk, value, bytes)
+}
+
+/// Cisco's ISL, which looks like an 802.3 frame to a group address: SNAP, VLAN, index, reserved;
+/// then the frame and its check sequence. The length, which was read, counts from the addresses on.
+fn inter_switch_link(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    after(walk, bytes, 12, Next::Ethernet)
 }
 
 /// The field after the addresses or after a tag: an ethertype, or the length of what follows.
@@ -189,8 +199,9 @@ fn snap(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     let protocol = u16::from_be_bytes([*p0, *p1]);
     match ([*o0, *o1, *o2], protocol) {
         ([0, 0, 0] | [0, 0, 0xf8], _) => Next::EtherType(protocol),
-        // RFC 2684 bridged Ethernet, with and without its check sequence.
-        ([0, 0x80, 0xc2], 0x0001 | 0x0007) => Next::Ethernet,
+        // RFC 2684 section 5.2, bridged Ethernet with and without its check sequence: two bytes of
+        // padding, then the frame.
+        ([0, 0x80, 0xc2], 0x0001 | 0x0007) => after(walk, bytes, 2, Next::Ethernet),
         ([0, 0x80, 0xc2], 0x000e) | ([0, 0, 0x0c], 0x010b) => walk.not_ip(NonIp::Stp),
         _ => walk.not_ip(NonIp::Llc),
     }

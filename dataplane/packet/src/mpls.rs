@@ -5,6 +5,9 @@ use crate::headers::{NonIp, TunnelKind};
 use crate::parse::{Next, Walk};
 use crate::{MPLS_LABELS_MAX, Malformed, link};
 
+/// The label of a maintenance packet, RFC 3429; never followed by IP or Ethernet.
+const OAM_ALERT: u32 = 14;
+
 /// Reads labels to the bottom of the stack, then looks at the payload (RFC 4928, RFC 4385): first
 /// nibble 4 and 6 are IP, 1 is an associated channel, 0 a control word or an Ethernet address.
 ///
@@ -27,7 +30,10 @@ pub(crate) fn mpls(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
             if walk.depth > 0 {
                 walk.cross(TunnelKind::Mpls, label);
             }
-            return payload(walk, bytes);
+            return match label {
+                OAM_ALERT => walk.not_ip(NonIp::Mpls),
+                _ => payload(walk, bytes),
+            };
         }
     }
     walk.damage_here(Malformed::MplsStackTooLong);

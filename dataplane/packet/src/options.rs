@@ -12,7 +12,7 @@ pub const EXTENSION_HEADERS_MAX: u8 = 128;
 /// MPLS labels read in one label stack. A longer stack is [`Malformed::MplsStackTooLong`].
 ///
 /// [`Malformed::MplsStackTooLong`]: crate::Malformed::MplsStackTooLong
-pub const MPLS_LABELS_MAX: u8 = 32;
+pub const MPLS_LABELS_MAX: u8 = 128;
 
 /// Headers of any kind between which the parser steps in one frame: link layer, tunnels, IP.
 /// A frame with more is [`Malformed::TooManyLayers`](crate::Malformed::TooManyLayers) and is

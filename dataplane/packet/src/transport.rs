@@ -26,7 +26,7 @@ pub(crate) fn finish(walk: &mut Walk<'_>, mut header: IpHeader, bytes: &mut Byte
     }
     let protocol = header.protocol;
     if has_ports(protocol) {
-        if let (Some(src), Some(dst)) = (bytes.u16(0), bytes.u16(2)) {
+        if let Some((src, dst)) = ports(protocol, bytes) {
             header.src_port = src;
             header.dst_port = dst;
             header.has_ports = true;
@@ -39,14 +39,14 @@ pub(crate) fn finish(walk: &mut Walk<'_>, mut header: IpHeader, bytes: &mut Byte
             _ => dccp(bytes),
         };
         let transport = read.unwrap_or_else(|cause| {
-            if !cut_by_fragment_or_capture(&header, bytes) {
+            if !cut_by_fragment_or_capture(walk, &header, bytes) {
                 walk.headers.damage(cause);
             }
             Transport::None
         });
         let (src, dst) = (header.src_port, header.dst_port);
         walk.commit(header, transport);
-        if protocol == UDP && header.has_ports && bytes.skip(8).is_some() {
+        if protocol == UDP && udp_payload(bytes).is_some() {
             return Next::UdpPayload(src, dst);
         }
         return Next::Done;
@@ -59,9 +59,35 @@ pub(crate) fn finish(walk: &mut Walk<'_>, mut header: IpHeader, bytes: &mut Byte
     Next::Protocol(protocol)
 }
 
+/// The ports at the cursor. Of SCTP the whole common header must be there, because nothing of a
+/// packet without it is valid; the others quote enough with eight bytes (RFC 792) or fewer.
+fn ports(protocol: u8, bytes: &Bytes<'_>) -> Option<(u16, u16)> {
+    const SCTP_HEADER_BYTES: usize = 12;
+    if protocol == SCTP && bytes.captured() < SCTP_HEADER_BYTES {
+        return None;
+    }
+    Some((bytes.u16(0)?, bytes.u16(2)?))
+}
+
+/// Steps over a UDP header to as much payload as its length says; nothing if it says less than the
+/// header.
+fn udp_payload(bytes: &mut Bytes<'_>) -> Option<()> {
+    let [_, _, _, _, l0, l1, _, _] = *bytes.take::<8>()?;
+    let length = usize::from(u16::from_be_bytes([l0, l1]));
+    if !is_jumbogram(length, bytes.claimed()) {
+        bytes.limit(length.checked_sub(8)?);
+    }
+    Some(())
+}
+
+/// RFC 2675 section 4: a UDP length of 0 stands for one that 16 bits do not hold.
+fn is_jumbogram(length: usize, claimed: usize) -> bool {
+    length == 0 && claimed > usize::from(u16::MAX) - 8
+}
+
 /// A header that does not fit may lie in a later fragment or beyond the snap length: no damage.
-fn cut_by_fragment_or_capture(header: &IpHeader, bytes: &Bytes<'_>) -> bool {
-    header.fragment.more || bytes.captured() < bytes.claimed()
+fn cut_by_fragment_or_capture(walk: &Walk<'_>, header: &IpHeader, bytes: &Bytes<'_>) -> bool {
+    walk.partial || header.fragment.more || bytes.captured() < bytes.claimed()
 }
 
 /// The fields of a TCP header before an IP payload of `payload_bytes` that starts with it; nothing
@@ -92,9 +118,9 @@ fn tcp(bytes: &Bytes<'_>) -> Result<Transport, Malformed> {
 fn udp(header: &IpHeader, bytes: &Bytes<'_>) -> Result<Transport, Malformed> {
     let raw = bytes.peek::<8>().ok_or(Malformed::TransportTruncated)?;
     let length = usize::from(u16::from_be_bytes([raw[4], raw[5]]));
-    // 0 stands for a jumbogram, RFC 2675 section 4; a first fragment holds less than the length.
-    let impossible = length < 8 || length > bytes.claimed();
-    if length != 0 && impossible && !(header.fragment.more && length >= 8) {
+    // A first fragment holds less than the length.
+    let beyond = length > bytes.claimed() && !header.fragment.more;
+    if (length < 8 && !is_jumbogram(length, bytes.claimed())) || beyond {
         return Err(Malformed::UdpLength);
     }
     Ok(Transport::Udp {
@@ -126,7 +152,7 @@ fn dccp(bytes: &Bytes<'_>) -> Result<Transport, Malformed> {
 fn icmp(walk: &mut Walk<'_>, header: IpHeader, bytes: &mut Bytes<'_>) {
     let version6 = header.protocol == ICMPV6;
     let Some([kind, code, ..]) = bytes.peek::<4>() else {
-        if !cut_by_fragment_or_capture(&header, bytes) {
+        if !cut_by_fragment_or_capture(walk, &header, bytes) {
             walk.headers.damage(Malformed::IcmpTruncated);
         }
         walk.commit(header, Transport::None);

@@ -10,6 +10,7 @@ mod gtp;
 mod l2tp;
 mod teredo;
 mod vxlan;
+mod wireless;
 
 use crate::bytes::Bytes;
 use crate::headers::TunnelKind;
@@ -95,7 +96,7 @@ fn authentication(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         _ if chain.damage.is_some() || chain.fragment.offset != 0 => Next::Done,
         IPIP => Next::Ipv4,
         IPV6 => Next::Ipv6,
-        GRE | MPLS_IN_IP | ETHERNET | ETHERIP => Next::Protocol(chain.protocol),
+        AH | GRE | MPLS_IN_IP | ETHERNET | ETHERIP => Next::Protocol(chain.protocol),
         _ => Next::Done,
     }
 }
@@ -107,9 +108,19 @@ pub(crate) fn udp_payload(
     dst_port: u16,
     bytes: &mut Bytes<'_>,
 ) -> Next {
-    let (low, high) = (src_port.min(dst_port), src_port.max(dst_port));
-    let port = if is_tunnel_port(low) { low } else { high };
-    walk.guessed = true;
+    for port in [src_port.min(dst_port), src_port.max(dst_port)] {
+        let mut payload = *bytes;
+        let next = by_port(walk, port, &mut payload);
+        if next != Next::Done {
+            *bytes = payload;
+            walk.guessed = true;
+            return next;
+        }
+    }
+    Next::Done
+}
+
+fn by_port(walk: &mut Walk<'_>, port: u16, bytes: &mut Bytes<'_>) -> Next {
     match port {
         PORT_VXLAN => vxlan::vxlan(walk, bytes),
         PORT_VXLAN_GPE => vxlan::vxlan_gpe(walk, bytes),

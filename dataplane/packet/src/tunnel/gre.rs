@@ -5,6 +5,8 @@ use crate::headers::TunnelKind;
 use crate::link;
 use crate::parse::{Next, Walk};
 
+use super::wireless;
+
 /// Source route entries read in one header (RFC 1701); more is no tunnel.
 const SOURCE_ROUTES_MAX: u8 = 16;
 const CHECKSUM: u16 = 0x8000;
@@ -19,6 +21,9 @@ const ERSPAN: u16 = 0x88be;
 const ERSPAN_III: u16 = 0x22eb;
 const CISCO_METADATA: u16 = 0x8909;
 const ETHERNET_2: u16 = 0x6400;
+/// Access points tunnel IEEE 802.11 frames with these types, the low nibble always 0.
+const WIRELESS_MIN: u16 = 0x8200;
+const WIRELESS_MAX: u16 = 0x8370;
 
 /// The GRE header at the cursor.
 pub(super) fn gre(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
@@ -79,7 +84,7 @@ fn source_routes(bytes: &mut Bytes<'_>) -> Option<()> {
     None
 }
 
-/// What a GRE protocol type announces: mostly ethertypes.
+/// What a GRE protocol type announces. Link layers that GRE has no use for are not followed.
 pub(crate) fn gre_protocol(walk: &mut Walk<'_>, protocol: u16, bytes: &mut Bytes<'_>) -> Next {
     match protocol {
         PPP => Next::Ppp,
@@ -90,9 +95,17 @@ pub(crate) fn gre_protocol(walk: &mut Walk<'_>, protocol: u16, bytes: &mut Bytes
             _ => link::after(walk, bytes, 4, Next::Ipv4),
         },
         CISCO_METADATA => cisco_metadata(walk, bytes),
-        ERSPAN => erspan_ii(walk, bytes),
-        ERSPAN_III => erspan_iii(walk, bytes),
-        _ => Next::EtherType(protocol),
+        ERSPAN | ERSPAN_III => erspan(walk, bytes),
+        WIRELESS_MIN..=WIRELESS_MAX if protocol & 0x0f == 0 => {
+            wireless::data_frame(bytes, wireless::FrameControl::InOrder).unwrap_or(Next::Done)
+        }
+        link::IPV4
+        | link::IPV6
+        | link::ETHERNET
+        | link::MPLS
+        | link::MPLS_MULTICAST
+        | link::NSH => Next::EtherType(protocol),
+        _ => Next::Done,
     }
 }
 
@@ -104,34 +117,33 @@ fn cisco_metadata(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     Next::EtherType(u16::from_be_bytes([*p0, *p1]))
 }
 
-/// ERSPAN type II (draft-foschiano-erspan-03 section 4.2): eight bytes, then Ethernet.
-fn erspan_ii(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
-    let Some([_, _, s0, s1, ..]) = bytes.take::<8>() else {
+/// ERSPAN (draft-foschiano-erspan-03 section 4): the first nibble of its header tells type II,
+/// eight bytes, from type III, twelve and eight more where flagged. A mirrored Ethernet frame
+/// follows; other frame types of type III are not read.
+fn erspan(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    const TYPE_II: u8 = 1;
+    const TYPE_III: u8 = 2;
+    const FRAME_TYPE: u8 = 0x7c;
+    const SUBHEADER: u8 = 0x01;
+    let Some([first, _, s0, s1, ..]) = bytes.peek::<8>() else {
         return walk.link_truncated();
     };
     walk.cross(
         TunnelKind::Erspan,
         u32::from(u16::from_be_bytes([*s0, *s1]) & 0x03ff),
     );
-    Next::Ethernet
-}
-
-/// ERSPAN type III (section 4.3): twelve bytes, eight more where flagged, then the frame.
-fn erspan_iii(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
-    const FRAME_TYPE_IP: u8 = 2;
-    let Some([_, _, s0, s1, _, _, _, _, _, _, t0, t1]) = bytes.take::<12>() else {
-        return walk.link_truncated();
-    };
-    walk.cross(
-        TunnelKind::Erspan,
-        u32::from(u16::from_be_bytes([*s0, *s1]) & 0x03ff),
-    );
-    if t1 & 1 != 0 && bytes.skip(8).is_none() {
-        return walk.link_truncated();
-    }
-    if (t0 >> 2) & 0x1f == FRAME_TYPE_IP {
-        Next::Ip
-    } else {
-        Next::Ethernet
+    match first >> 4 {
+        TYPE_II => link::after(walk, bytes, 8, Next::Ethernet),
+        TYPE_III => {
+            let (Some(frame_type), Some(flags)) = (bytes.byte(10), bytes.byte(11)) else {
+                return walk.link_truncated();
+            };
+            if frame_type & FRAME_TYPE != 0 {
+                return Next::Done;
+            }
+            let size = if flags & SUBHEADER == 0 { 12 } else { 20 };
+            link::after(walk, bytes, size, Next::Ethernet)
+        }
+        _ => Next::Done,
     }
 }

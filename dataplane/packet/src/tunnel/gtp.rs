@@ -8,22 +8,41 @@ use crate::parse::{Next, Walk};
 const EXTENSION_HEADERS_MAX: u8 = 16;
 const USER_PACKET: u8 = 255;
 
-/// A user packet of GTP version 1, TS 29.281 section 5: flags, message type, length, tunnel
-/// endpoint; sequence number, N-PDU number and next extension where any of the three is flagged.
+/// A user packet of version 1 (TS 29.281 section 5): flags, message type, length, tunnel endpoint;
+/// sequence number, N-PDU number and next extension where any of the three is flagged. Or of
+/// version 0 (GSM 09.60 section 6): twenty bytes without options.
 pub(super) fn gtp(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    const VERSION_0: u8 = 0x10;
     const VERSION_1: u8 = 0x30;
     let Some([flags, message, l0, l1, t0, t1, t2, t3]) = bytes.take::<8>() else {
         return Next::Done;
     };
-    if flags & 0xf0 != VERSION_1 || *message != USER_PACKET {
+    if *message != USER_PACKET {
         return Next::Done;
     }
-    bytes.limit(usize::from(u16::from_be_bytes([*l0, *l1])));
-    if flags & 0x07 != 0 && optional_part(*flags, bytes).is_none() {
-        return Next::Done;
+    let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+    match flags & 0xf0 {
+        VERSION_1 => {
+            bytes.limit(length);
+            if flags & 0x07 != 0 && optional_part(*flags, bytes).is_none() {
+                return Next::Done;
+            }
+            walk.cross(TunnelKind::Gtpu, u32::from_be_bytes([*t0, *t1, *t2, *t3]));
+        }
+        VERSION_0 => {
+            if bytes.skip(12).is_none() {
+                return Next::Done;
+            }
+            bytes.limit(length);
+            walk.cross(TunnelKind::Gtpu, u32::from(u16::from_be_bytes([*t2, *t3])));
+        }
+        _ => return Next::Done,
     }
-    walk.cross(TunnelKind::Gtpu, u32::from_be_bytes([*t0, *t1, *t2, *t3]));
-    Next::Ip
+    // Nothing says what the packet is: IP, or in a 5G Ethernet session an Ethernet frame.
+    match bytes.byte(0).map(|first| first >> 4) {
+        Some(4 | 6) => Next::Ip,
+        _ => Next::Ethernet,
+    }
 }
 
 /// Section 5.2: each extension header says its length in units of four bytes and, in its last
