@@ -204,7 +204,8 @@ pub enum NonIp {
 pub struct IpHeader {
     /// Source address. An IPv4 address is mapped: `::ffff:a.b.c.d`.
     pub src: [u8; 16],
-    /// Destination address. An IPv4 address is mapped: `::ffff:a.b.c.d`.
+    /// Destination address. An IPv4 address is mapped: `::ffff:a.b.c.d`. Of a source-routed IPv4
+    /// packet the end of the route; see [`Malformed::Ipv4SourceRoute`].
     pub dst: [u8; 16],
     /// Bytes of the IP packet as its header claims: IPv4 total length; IPv6 payload length, or
     /// jumbo payload length, plus 40. An IPv4 total length of 0 (segmentation offload) counts as

@@ -4,6 +4,9 @@ use crate::bytes::{Bytes, as_u32};
 use crate::parse::{Next, Walk};
 use crate::{Fragment, IpHeader, Malformed, Transport, transport};
 
+/// Bytes of a header without options.
+const HEADER_BYTES: usize = 20;
+
 /// An IPv4 address as an IPv4-mapped IPv6 address, RFC 4291 section 2.5.5.2.
 #[inline]
 pub(crate) const fn mapped(address: [u8; 4]) -> [u8; 16] {
@@ -27,9 +30,19 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     if total == 0 {
         // Segmentation offload: the length was left to the network card.
         total = bytes.claimed();
-    }
-    if total < header_bytes {
+    } else if total < header_bytes {
         return walk.unreadable_ip(Malformed::Ipv4TotalLength);
+    }
+    let mut dst = [raw[16], raw[17], raw[18], raw[19]];
+    if header_bytes > HEADER_BYTES {
+        match source_route(bytes, header_bytes) {
+            Ok(None) => {}
+            Ok(Some(last)) => {
+                dst = last;
+                walk.headers.damage(Malformed::Ipv4SourceRoute);
+            }
+            Err(OptionTruncated) => return walk.unreadable_ip(Malformed::Ipv4Truncated),
+        }
     }
     if !walk.may_descend() {
         return Next::Done;
@@ -46,7 +59,7 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     };
     let header = IpHeader {
         src: mapped([raw[12], raw[13], raw[14], raw[15]]),
-        dst: mapped([raw[16], raw[17], raw[18], raw[19]]),
+        dst: mapped(dst),
         ip_bytes: as_u32(total),
         l3_offset: as_u32(bytes.offset()),
         l4_offset: as_u32(bytes.offset() + header_bytes),
@@ -67,4 +80,52 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         return Next::Done;
     }
     transport::finish(walk, header, bytes)
+}
+
+/// An option that runs out of the captured packet before the destination is known.
+struct OptionTruncated;
+
+/// The end of a source route that is not used up: where the packet is really going. RFC 791
+/// section 3.1 puts the next hop into the destination field, and the last address of the option
+/// is the destination. Such a packet is also reported as damaged, because a host that ignores the
+/// option takes it for its own (RFC 7126 sections 4.3 and 4.4 have it dropped).
+///
+/// # Bounded work
+/// 40 bytes of options at most, and every option has one or more.
+fn source_route(
+    bytes: &Bytes<'_>,
+    header_bytes: usize,
+) -> Result<Option<[u8; 4]>, OptionTruncated> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    const POINTER_MIN: u8 = 4;
+    let mut at = HEADER_BYTES;
+    while at < header_bytes {
+        let kind = bytes.byte(at).ok_or(OptionTruncated)?;
+        if kind == END {
+            return Ok(None);
+        }
+        if kind == NO_OPERATION {
+            at += 1;
+            continue;
+        }
+        let length = bytes.byte(at + 1).ok_or(OptionTruncated)?;
+        if length < 2 || at + usize::from(length) > header_bytes {
+            return Ok(None);
+        }
+        if matches!(kind, LOOSE | STRICT) && length >= 7 && length % 4 == 3 {
+            let pointer = bytes.byte(at + 2).ok_or(OptionTruncated)?;
+            if !(POINTER_MIN..=length).contains(&pointer) || pointer % 4 != 0 {
+                return Ok(None);
+            }
+            let last = bytes
+                .u32(at + usize::from(length) - 4)
+                .ok_or(OptionTruncated)?;
+            return Ok(Some(last.to_be_bytes()));
+        }
+        at += usize::from(length);
+    }
+    Ok(None)
 }

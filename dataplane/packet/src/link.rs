@@ -147,21 +147,21 @@ pub(crate) fn after(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>, count: usize, ne
     }
 }
 
-/// IEEE 802.1AE section 9: readable where the frame is only authenticated.
+/// IEEE 802.1AE section 9: readable where the frame is only authenticated. The check value stays
+/// behind the packet like padding.
 fn macsec(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    const VERSION: u8 = 0x80;
     const EXPLICIT_CHANNEL: u8 = 0x20;
     const ENCRYPTED_OR_CHANGED: u8 = 0x0c;
-    const CHECK_VALUE_BYTES: usize = 16;
     let Some([control, ..]) = bytes.take::<6>() else {
         return walk.link_truncated();
     };
-    if control & ENCRYPTED_OR_CHANGED != 0 {
+    if control & (VERSION | ENCRYPTED_OR_CHANGED) != 0 {
         return walk.not_ip(NonIp::Macsec);
     }
     if control & EXPLICIT_CHANNEL != 0 && bytes.skip(8).is_none() {
         return walk.link_truncated();
     }
-    bytes.limit(bytes.claimed().saturating_sub(CHECK_VALUE_BYTES));
     tag::<0>(walk, bytes)
 }
 
@@ -228,12 +228,16 @@ pub(crate) const fn is_known_type(value: u16) -> bool {
     )
 }
 
-/// RFC 8300 section 2.2: the base header says how long it is and what follows.
+/// RFC 8300 section 2.2: the base header says how long it is and what follows. With metadata of
+/// type 1 it always has 24 bytes.
 pub(crate) fn nsh(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
-    let Some([b0, b1, _, next, p0, p1, p2, _]) = bytes.peek::<8>() else {
+    let Some([b0, b1, metadata, next, p0, p1, p2, _]) = bytes.peek::<8>() else {
         return walk.link_truncated();
     };
-    let words = u16::from_be_bytes([*b0, *b1]) & 0x3f;
+    let words = match metadata & 0x0f {
+        1 => 6,
+        _ => u16::from_be_bytes([*b0, *b1]) & 0x3f,
+    };
     if words < 2 || bytes.skip(usize::from(words) * 4).is_none() {
         return walk.link_truncated();
     }

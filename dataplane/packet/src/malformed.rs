@@ -30,6 +30,7 @@ malformed! {
     Ipv4HeaderLength => "the IPv4 header length is below 20 bytes",
     Ipv4TotalLength => "the IPv4 total length is smaller than its header",
     Ipv4TotalBeyondFrame => "the IPv4 total length exceeds the frame",
+    Ipv4SourceRoute => "the IPv4 packet is source routed: its next hop is not its destination",
     Ipv6Truncated => "the frame ends inside its IPv6 header",
     Ipv6PayloadBeyondFrame => "the IPv6 payload length exceeds the frame",
     Ipv6ExtensionTruncated => "an IPv6 extension header is cut short",

@@ -14,6 +14,9 @@ const ROUTING: u16 = 0x4000;
 const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
 const ACKNOWLEDGMENT: u16 = 0x0080;
+const VERSION: u16 = 0x0007;
+/// RFC 2637: the version that has acknowledgments.
+const ENHANCED: u16 = 1;
 
 const PPP: u16 = 0x880b;
 const WCCP: u16 = 0x883e;
@@ -63,7 +66,7 @@ fn header(bytes: &mut Bytes<'_>) -> Option<(u16, u16, u32)> {
     if flags & SEQUENCE != 0 {
         bytes.skip(4)?;
     }
-    if flags & ACKNOWLEDGMENT != 0 && protocol == PPP {
+    if flags & ACKNOWLEDGMENT != 0 && flags & VERSION == ENHANCED {
         bytes.skip(4)?;
     }
     if flags & ROUTING != 0 {

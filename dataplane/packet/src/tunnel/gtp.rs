@@ -39,8 +39,11 @@ pub(super) fn gtp(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         _ => return Next::Done,
     }
     // Nothing says what the packet is: IP, or in a 5G Ethernet session an Ethernet frame.
-    match bytes.byte(0).map(|first| first >> 4) {
-        Some(4 | 6) => Next::Ip,
+    match bytes.byte(0) {
+        Some(0x45..=0x4e) => Next::Ipv4,
+        // As an Ethernet address this is as likely; a total length that fits decides.
+        Some(0x4f) if bytes.u16(2).map(usize::from) == Some(bytes.claimed()) => Next::Ipv4,
+        Some(0x60..=0x6f) => Next::Ipv6,
         _ => Next::Ethernet,
     }
 }
