@@ -1,0 +1,157 @@
+//! Time passing: idle and active timeouts, the paced sweep, the flush at the end.
+
+use crate::cache::FlowCache;
+use crate::context::Path;
+use crate::entry::{Cold, Hot, packets};
+use crate::options::Timeouts;
+use crate::prefetch::prefetch;
+use crate::record::{Occasion, RecordSink, build};
+use abi::record::{FlowEndReason, RecordKind, TcpState};
+
+/// How many entries ahead of the hand the sweep prefetches.
+const SWEEP_AHEAD: usize = 8;
+/// A last packet this far in the future means that the clock was set back since; the sweep then
+/// takes the flow's idle time from now on.
+const CLOCK_STEP_NS: u64 = 10_000_000_000;
+/// A context that no flow has is forgotten after this long: longer than a fragment table
+/// keeps the keys it is part of.
+const CONTEXT_REST_NS: u64 = 60_000_000_000;
+/// Contexts looked at per call of the sweep.
+const CONTEXTS_PER_SWEEP: u32 = 16;
+
+impl FlowCache {
+    /// The hand goes over the entries, as many as the time since the last call asks for: a whole
+    /// pass per `sweep_period_ns`, at most `slots_max` in one call and one pass in arrears. Ends idle flows,
+    /// tells long ones, makes superseded verdicts undecided. Returns the entries looked at.
+    ///
+    /// # Bounded work
+    /// `slots_max` entries.
+    pub fn sweep(&mut self, now: u64, slots_max: u32, sink: &mut impl RecordSink) -> u32 {
+        let due = self.sweep_due(now, slots_max);
+        for _ in 0..due {
+            let slot = self.hand as usize;
+            prefetch(&self.hot, slot + SWEEP_AHEAD);
+            prefetch(&self.cold, slot + SWEEP_AHEAD);
+            if !self.hot[slot].is_free() {
+                self.visit(slot, now, sink);
+            }
+            self.hand += 1;
+            if self.hand == self.options.flows_max {
+                self.hand = 0;
+            }
+        }
+        self.contexts
+            .recycle(now, CONTEXT_REST_NS, CONTEXTS_PER_SWEEP);
+        self.counters.slots_swept += u64::from(due);
+        due
+    }
+
+    /// Entries due, and the clock of the sweep moved by just as many.
+    fn sweep_due(&mut self, now: u64, slots_max: u32) -> u32 {
+        let period = self.options.sweep_period_ns;
+        let capacity = u64::from(self.options.flows_max);
+        let since = match self.swept_ns {
+            Some(since) if since <= now => since.max(now.saturating_sub(period)),
+            // The first call, or the clock stepped backwards.
+            _ => now,
+        };
+        let elapsed = u128::from(now - since);
+        let due = (elapsed * u128::from(capacity) / u128::from(period)).min(slots_max.into());
+        // Rounded up, so that no entry is due twice for the same time.
+        let used = (due * u128::from(period))
+            .div_ceil(u128::from(capacity))
+            .min(elapsed);
+        let [used, due] = [used, due].map(|n| u64::try_from(n).unwrap_or(u64::MAX));
+        self.swept_ns = Some(since + used);
+        u32::try_from(due).unwrap_or(slots_max)
+    }
+
+    fn visit(&mut self, slot: usize, now: u64, sink: &mut impl RecordSink) {
+        if let Some(reason) = self.idle_reason(&self.hot[slot], now) {
+            self.end(slot, reason, now, sink);
+            return;
+        }
+        let active_ns = self.options.timeouts.active_ns;
+        let hot = &mut self.hot[slot];
+        let timed = self.idle_min_ns != Timeouts::NEVER;
+        if timed && hot.last_ns.saturating_sub(now) > CLOCK_STEP_NS {
+            hot.last_ns = now;
+        }
+        let cold = &self.cold[slot];
+        let long = now.saturating_sub(cold.first_ns) >= active_ns;
+        if active_ns != Timeouts::NEVER && long && has_packets(hot, cold) {
+            self.tell(slot, RecordKind::Update, FlowEndReason::ActiveTimeout, sink);
+            self.counters.records_update += 1;
+        }
+        self.expire_verdict(slot);
+    }
+
+    /// Why the flow is over by now, if its idle timeout has passed.
+    #[inline]
+    pub(crate) const fn idle_reason(&self, hot: &Hot, now: u64) -> Option<FlowEndReason> {
+        let timeout = self.idle_timeout_ns(hot);
+        if timeout == Timeouts::NEVER || now.saturating_sub(hot.last_ns) < timeout {
+            return None;
+        }
+        match hot.tcp_state() {
+            TcpState::Closed | TcpState::Reset => Some(FlowEndReason::EndOfFlow),
+            _ => Some(FlowEndReason::IdleTimeout),
+        }
+    }
+
+    /// Writes a record and starts the next one's counters at 0.
+    pub(crate) fn tell(
+        &mut self,
+        slot: usize,
+        kind: RecordKind,
+        reason: FlowEndReason,
+        sink: &mut impl RecordSink,
+    ) {
+        let (hot, cold) = (&mut self.hot[slot], &mut self.cold[slot]);
+        let path = self
+            .paths
+            .get(cold.path)
+            .map_or_else(Path::default, Path::from_words);
+        let occasion = Occasion {
+            kind,
+            reason,
+            worker: self.options.worker,
+        };
+        sink.record(&build(hot, cold, path, occasion));
+        self.counters.packets_cached -= packets(hot, cold, 0) + packets(hot, cold, 1);
+        hot.packets = [0; 2];
+        hot.bytes = [0; 2];
+        cold.packets_carry = [0; 2];
+        cold.bytes_carry = [0; 2];
+        cold.retransmits = [0; 2];
+        cold.dropped_packets = 0;
+        cold.dropped_bytes = 0;
+        // An end without a further packet tells the time of the last one.
+        cold.first_ns = hot.last_ns;
+        cold.bits |= Cold::RECORDED;
+    }
+
+    /// Ends flows one by one, whatever their state (reason forced-end), looking at no more than
+    /// `slots_max` entries. True once the cache is empty: call again until then.
+    pub fn flush(&mut self, now: u64, slots_max: u32, sink: &mut impl RecordSink) -> bool {
+        for _ in 0..slots_max {
+            if self.counters.flows == 0 {
+                break;
+            }
+            let slot = self.hand as usize;
+            if !self.hot[slot].is_free() {
+                let reason = match self.hot[slot].tcp_state() {
+                    TcpState::Closed | TcpState::Reset => FlowEndReason::EndOfFlow,
+                    _ => FlowEndReason::ForcedEnd,
+                };
+                self.end(slot, reason, now, sink);
+            }
+            self.hand = (self.hand + 1) % self.options.flows_max;
+        }
+        self.counters.flows == 0
+    }
+}
+
+fn has_packets(hot: &Hot, cold: &Cold) -> bool {
+    hot.packets != [0; 2] || cold.packets_carry != [0; 2]
+}

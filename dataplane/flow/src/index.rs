@@ -1,0 +1,243 @@
+//! Hash to slot: 64-byte buckets of twelve (tag, slot) pairs, at most two buckets per key.
+//!
+//! A key's home is its primary bucket; only where that is crowded does it live in its secondary
+//! one, and the primary counts how many such guests it has elsewhere. So a lookup, hit or miss,
+//! reads one line in nearly every case and never more than two. With both buckets full, one of
+//! the primary's twelve residents is moved to its own other bucket; there is no chain of moves.
+
+use crate::hash::FlowHash;
+use crate::prefetch::prefetch;
+
+const BUCKET_SLOTS: usize = 12;
+/// From this many residents on, a newcomer goes to the emptier of its two buckets.
+const CROWDED: usize = 10;
+/// Flows per bucket when the cache is full: 8 of 12 slots, 8 bytes of index a flow.
+pub(crate) const BUCKET_FLOWS: usize = 8;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// 0 is a free slot, else the lowest eight bits of the hash, 0 taken as 1.
+    tags: [u8; BUCKET_SLOTS],
+    /// Flows whose primary bucket is this one and that live in their secondary bucket.
+    guests: u16,
+    unused: u16,
+    slots: [u32; BUCKET_SLOTS],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    /// The filler is not 0, so that creating the index touches every page.
+    const EMPTY: Self = Self {
+        tags: [0; BUCKET_SLOTS],
+        guests: 0,
+        unused: 0,
+        slots: [u32::MAX; BUCKET_SLOTS],
+    };
+
+    /// One bit per slot whose tag is `tag`.
+    #[inline(always)]
+    fn matches(&self, tag: u8) -> u32 {
+        let mut mask = 0;
+        for (i, t) in self.tags.iter().enumerate() {
+            mask |= u32::from(*t == tag) << i;
+        }
+        mask
+    }
+
+    fn free_slot(&self) -> Option<usize> {
+        self.tags.iter().position(|t| *t == 0)
+    }
+
+    fn fill(&self) -> usize {
+        self.tags.iter().filter(|t| **t != 0).count()
+    }
+
+    fn position(&self, tag: u8, slot: u32) -> Option<usize> {
+        (0..BUCKET_SLOTS).find(|i| self.tags[*i] == tag && self.slots[*i] == slot)
+    }
+}
+
+/// Where a hash may live.
+#[derive(Clone, Copy)]
+struct Place {
+    primary: usize,
+    secondary: usize,
+    tag: u8,
+}
+
+/// The index of one cache.
+pub(crate) struct Index {
+    buckets: Box<[Bucket]>,
+}
+
+impl Index {
+    /// Buckets for `flows_max` flows.
+    pub(crate) const fn bucket_count(flows_max: usize) -> usize {
+        let count = flows_max.div_ceil(BUCKET_FLOWS);
+        if count < 2 { 2 } else { count }
+    }
+
+    /// Bytes of an index for `flows_max` flows.
+    pub(crate) const fn bytes(flows_max: usize) -> usize {
+        Self::bucket_count(flows_max) * size_of::<Bucket>()
+    }
+
+    /// An index for `flows_max` flows, every page of it touched; `None` without memory.
+    pub(crate) fn new(flows_max: usize) -> Option<Self> {
+        crate::cache::filled(Self::bucket_count(flows_max), |_| Bucket::EMPTY)
+            .map(|buckets| Self { buckets })
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "each part is shifted or masked into its range"
+    )]
+    fn place(&self, hash: FlowHash) -> Place {
+        let count = self.buckets.len() as u64;
+        let primary = (((hash.0 >> 32) * count) >> 32) as usize;
+        let mut secondary = (((hash.0 & 0xffff_ffff) * count) >> 32) as usize;
+        if secondary == primary {
+            secondary = if primary == 0 {
+                self.buckets.len() - 1
+            } else {
+                primary - 1
+            };
+        }
+        // The lowest bits of the lower half say nothing about the secondary bucket.
+        Place {
+            primary,
+            secondary,
+            tag: ((hash.0 & 0xff) as u8).max(1),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: FlowHash) {
+        prefetch(&self.buckets, self.place(hash).primary);
+    }
+
+    /// The likeliest slot of a hash, by tag alone.
+    #[inline(always)]
+    pub(crate) fn likely(&self, hash: FlowHash) -> Option<u32> {
+        let place = self.place(hash);
+        let bucket = &self.buckets[place.primary];
+        let mask = bucket.matches(place.tag);
+        if mask != 0 {
+            return Some(bucket.slots[mask.trailing_zeros() as usize]);
+        }
+        if bucket.guests == 0 {
+            return None;
+        }
+        let bucket = &self.buckets[place.secondary];
+        let mask = bucket.matches(place.tag);
+        (mask != 0).then(|| bucket.slots[mask.trailing_zeros() as usize])
+    }
+
+    /// The slot for which `is_it` holds, among those with the tag of `hash`.
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: FlowHash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let place = self.place(hash);
+        let bucket = &self.buckets[place.primary];
+        if let Some(slot) = Self::scan(bucket, place.tag, &is_it) {
+            return Some(slot);
+        }
+        if bucket.guests == 0 {
+            return None;
+        }
+        Self::scan(&self.buckets[place.secondary], place.tag, &is_it)
+    }
+
+    #[inline(always)]
+    fn scan(bucket: &Bucket, tag: u8, is_it: &impl Fn(u32) -> bool) -> Option<u32> {
+        let mut mask = bucket.matches(tag);
+        while mask != 0 {
+            let slot = bucket.slots[mask.trailing_zeros() as usize];
+            if is_it(slot) {
+                return Some(slot);
+            }
+            mask &= mask - 1;
+        }
+        None
+    }
+
+    /// Puts `slot` in. `hash_of` gives the hash of a resident. False where both buckets are full
+    /// and none of the primary's residents has room elsewhere; then nothing has changed.
+    ///
+    /// # Bounded work
+    /// Two buckets, and where both are full at most twelve more.
+    pub(crate) fn insert(
+        &mut self,
+        hash: FlowHash,
+        slot: u32,
+        hash_of: impl Fn(u32) -> FlowHash,
+    ) -> bool {
+        let place = self.place(hash);
+        let at_home = self.buckets[place.primary].fill();
+        if at_home >= CROWDED && self.buckets[place.secondary].fill() < at_home {
+            return self.put_guest(place, slot);
+        }
+        self.put(place.primary, place.tag, slot)
+            || (self.make_room(place.primary, hash_of) && self.put(place.primary, place.tag, slot))
+    }
+
+    fn put(&mut self, bucket: usize, tag: u8, slot: u32) -> bool {
+        let bucket = &mut self.buckets[bucket];
+        let Some(free) = bucket.free_slot() else {
+            return false;
+        };
+        bucket.tags[free] = tag;
+        bucket.slots[free] = slot;
+        true
+    }
+
+    /// Puts `slot` into its secondary bucket.
+    fn put_guest(&mut self, place: Place, slot: u32) -> bool {
+        let Some(guests) = self.buckets[place.primary].guests.checked_add(1) else {
+            return false;
+        };
+        if !self.put(place.secondary, place.tag, slot) {
+            return false;
+        }
+        self.buckets[place.primary].guests = guests;
+        true
+    }
+
+    /// Moves one resident of `crowded` to its own other bucket.
+    fn make_room(&mut self, crowded: usize, hash_of: impl Fn(u32) -> FlowHash) -> bool {
+        for i in 0..BUCKET_SLOTS {
+            let slot = self.buckets[crowded].slots[i];
+            let place = self.place(hash_of(slot));
+            let moved = if place.primary == crowded {
+                self.put_guest(place, slot)
+            } else if self.put(place.primary, place.tag, slot) {
+                self.buckets[place.primary].guests -= 1;
+                true
+            } else {
+                false
+            };
+            if moved {
+                self.buckets[crowded].tags[i] = 0;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes `slot` out. False where it is not in.
+    pub(crate) fn remove(&mut self, hash: FlowHash, slot: u32) -> bool {
+        let place = self.place(hash);
+        if let Some(i) = self.buckets[place.primary].position(place.tag, slot) {
+            self.buckets[place.primary].tags[i] = 0;
+            return true;
+        }
+        if let Some(i) = self.buckets[place.secondary].position(place.tag, slot) {
+            self.buckets[place.secondary].tags[i] = 0;
+            self.buckets[place.primary].guests -= 1;
+            return true;
+        }
+        false
+    }
+}

@@ -1,0 +1,269 @@
+//! What a cache is made with. Every limit has a unit, a default and a stated behaviour.
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Default of [`CacheOptions::flows_max`].
+pub const FLOWS_MAX: u32 = 1 << 20;
+/// Most flows one cache can be made for: the index keeps its bucket and tag bits apart up to here.
+pub const FLOWS_MAX_LIMIT: u32 = 100_000_000;
+/// Default of [`CacheOptions::contexts_max`].
+pub const CONTEXTS_MAX: u16 = 16_384;
+/// Default of [`CacheOptions::paths_max`].
+pub const PATHS_MAX: u32 = 65_536;
+/// Default of [`CacheOptions::listeners_max`].
+pub const LISTENERS_MAX: u32 = 16_384;
+/// Default of [`CacheOptions::sweep_period_ns`].
+pub const SWEEP_PERIOD_NS: u64 = SECOND_NS;
+
+/// How a cache is made. Check with [`CacheOptions::validate`]; [`FlowCache::new`] does.
+///
+/// [`FlowCache::new`]: crate::FlowCache::new
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Flows the cache holds. Default [`FLOWS_MAX`]. Beyond it a new flow takes the entry of the
+    /// oldest embryonic one; without any it is refused ([`Admission::Full`]).
+    ///
+    /// [`Admission::Full`]: crate::Admission::Full
+    pub flows_max: u32,
+    /// Flows of `flows_max` that may be embryonic: seen in one direction only, or with an
+    /// unfinished TCP handshake. 0 means a quarter of `flows_max`, the default. Beyond it a new
+    /// flow takes the entry of the oldest embryonic one (reason lack-of-resources).
+    ///
+    /// A quarter: a SYN flood of a million flows a second then still leaves an honest handshake
+    /// a quarter of a second (with a million entries) before it is pushed out, which is many
+    /// round trips inside one site, while three quarters stay out of any flood's reach.
+    pub embryonic_max: u32,
+    /// Distinct VLAN stacks and tunnels that may key flows at one time. Default
+    /// [`CONTEXTS_MAX`]. Beyond it [`FlowCache::intern_context`] refuses, counted.
+    ///
+    /// [`FlowCache::intern_context`]: crate::FlowCache::intern_context
+    pub contexts_max: u16,
+    /// Distinct paths (VLAN stack, tunnel, outer addresses) that live flows may have. Default
+    /// [`PATHS_MAX`]. A flow beyond it is kept without its path, counted.
+    pub paths_max: u32,
+    /// Listeners remembered as evidence for the initiator of later flows. Default
+    /// [`LISTENERS_MAX`]. Beyond it an older one is forgotten.
+    pub listeners_max: u32,
+    /// When flows end without a packet, and when long ones are told in between.
+    pub timeouts: Timeouts,
+    /// How long one pass of the sweep over all entries takes, nanoseconds. Default 1 s. Timeouts
+    /// are noticed this much late, at most.
+    pub sweep_period_ns: u64,
+    /// How the initiator of a flow is decided.
+    pub initiator: InitiatorRule,
+    /// Whether a SYN on a closed flow ends that flow and starts another. Default true.
+    pub tcp_reuse: bool,
+    /// Whether to follow TCP sequence numbers and count retransmissions. Default true; see the
+    /// README for what it costs.
+    pub tcp_quality: bool,
+    /// Core that owns the cache: the top byte of every flow id.
+    pub worker: u8,
+}
+
+/// How the initiator of a flow is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InitiatorRule {
+    /// By the best evidence seen; better evidence later turns the flow round.
+    #[default]
+    Evidence,
+    /// The sender of the flow's first packet, whatever flags and ports say.
+    FirstSender,
+}
+
+/// Idle and active timeouts, nanoseconds. [`Timeouts::NEVER`] switches one off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A long flow is told in between (record kind update) this long after the first packet that
+    /// the coming record counts. Default 60 s.
+    pub active_ns: u64,
+    /// TCP, handshake not finished. Default 20 s.
+    pub tcp_opening_ns: u64,
+    /// TCP, established, both directions seen. Default 300 s.
+    pub tcp_established_ns: u64,
+    /// TCP without a handshake, one direction seen. Default 60 s.
+    pub tcp_one_way_ns: u64,
+    /// TCP, FIN seen. Default 10 s.
+    pub tcp_closing_ns: u64,
+    /// TCP, FIN both ways and acknowledged, or RST. Default 2 s.
+    pub tcp_closed_ns: u64,
+    /// UDP and UDP-Lite, one direction seen. Default 30 s.
+    pub udp_single_ns: u64,
+    /// UDP and UDP-Lite, both directions seen. Default 120 s.
+    pub udp_paired_ns: u64,
+    /// ICMP and ICMPv6. Default 10 s.
+    pub icmp_ns: u64,
+    /// Every other protocol. Default 60 s.
+    pub other_ns: u64,
+}
+
+impl Timeouts {
+    /// A timeout that never comes.
+    pub const NEVER: u64 = u64::MAX;
+
+    /// No timeouts at all: a flow lasts until the cache is flushed.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            active_ns: Self::NEVER,
+            tcp_opening_ns: Self::NEVER,
+            tcp_established_ns: Self::NEVER,
+            tcp_one_way_ns: Self::NEVER,
+            tcp_closing_ns: Self::NEVER,
+            tcp_closed_ns: Self::NEVER,
+            udp_single_ns: Self::NEVER,
+            udp_paired_ns: Self::NEVER,
+            icmp_ns: Self::NEVER,
+            other_ns: Self::NEVER,
+        }
+    }
+
+    /// The shortest idle timeout.
+    #[must_use]
+    pub fn idle_min_ns(&self) -> u64 {
+        [
+            self.tcp_opening_ns,
+            self.tcp_established_ns,
+            self.tcp_one_way_ns,
+            self.tcp_closing_ns,
+            self.tcp_closed_ns,
+            self.udp_single_ns,
+            self.udp_paired_ns,
+            self.icmp_ns,
+            self.other_ns,
+        ]
+        .into_iter()
+        .fold(Self::NEVER, u64::min)
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            active_ns: 60 * SECOND_NS,
+            tcp_opening_ns: 20 * SECOND_NS,
+            tcp_established_ns: 300 * SECOND_NS,
+            tcp_one_way_ns: 60 * SECOND_NS,
+            tcp_closing_ns: 10 * SECOND_NS,
+            tcp_closed_ns: 2 * SECOND_NS,
+            udp_single_ns: 30 * SECOND_NS,
+            udp_paired_ns: 120 * SECOND_NS,
+            icmp_ns: 10 * SECOND_NS,
+            other_ns: 60 * SECOND_NS,
+        }
+    }
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            flows_max: FLOWS_MAX,
+            embryonic_max: 0,
+            contexts_max: CONTEXTS_MAX,
+            paths_max: PATHS_MAX,
+            listeners_max: LISTENERS_MAX,
+            timeouts: Timeouts::default(),
+            sweep_period_ns: SWEEP_PERIOD_NS,
+            initiator: InitiatorRule::Evidence,
+            tcp_reuse: true,
+            tcp_quality: true,
+            worker: 0,
+        }
+    }
+}
+
+/// Why a cache could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    /// `flows_max` is 0 or too large.
+    #[error("flows_max is {flows_max}: choose 1 to {FLOWS_MAX_LIMIT}")]
+    FlowsMax {
+        /// What was asked for.
+        flows_max: u32,
+    },
+    /// `embryonic_max` is larger than `flows_max`.
+    #[error("embryonic_max is {embryonic_max}: choose at most flows_max, {flows_max}")]
+    EmbryonicMax {
+        /// What was asked for.
+        embryonic_max: u32,
+        /// Flows of the cache.
+        flows_max: u32,
+    },
+    /// `paths_max` or `listeners_max` is too large.
+    #[error("{name} is {value}: choose at most {FLOWS_MAX_LIMIT}")]
+    TableMax {
+        /// Which option.
+        name: &'static str,
+        /// What was asked for.
+        value: u32,
+    },
+    /// `sweep_period_ns` is 0.
+    #[error("sweep_period_ns is 0: choose at least 1")]
+    SweepPeriod,
+    /// The memory is not there.
+    #[error("the flow cache needs {bytes} bytes, which this process cannot get: lower flows_max")]
+    Memory {
+        /// What all tables take together.
+        bytes: usize,
+    },
+}
+
+impl CacheOptions {
+    /// For comparison with truth computed over a whole capture: one flow per key from the first
+    /// packet to the flush, initiator = first sender, no eviction before the cache is full.
+    #[must_use]
+    pub fn truth(flows_max: u32) -> Self {
+        Self {
+            flows_max,
+            embryonic_max: flows_max,
+            timeouts: Timeouts::none(),
+            initiator: InitiatorRule::FirstSender,
+            tcp_reuse: false,
+            ..Self::default()
+        }
+    }
+
+    /// The share of embryonic flows in force.
+    #[must_use]
+    pub const fn embryonic_max(&self) -> u32 {
+        if self.embryonic_max != 0 {
+            self.embryonic_max
+        } else if self.flows_max < 4 {
+            1
+        } else {
+            self.flows_max / 4
+        }
+    }
+
+    /// Checks every limit.
+    ///
+    /// # Errors
+    /// The first option out of its range.
+    pub const fn validate(&self) -> Result<(), CacheError> {
+        let flows_max = self.flows_max;
+        if flows_max == 0 || flows_max > FLOWS_MAX_LIMIT {
+            return Err(CacheError::FlowsMax { flows_max });
+        }
+        if self.embryonic_max > flows_max {
+            return Err(CacheError::EmbryonicMax {
+                embryonic_max: self.embryonic_max,
+                flows_max,
+            });
+        }
+        if self.paths_max > FLOWS_MAX_LIMIT {
+            return Err(CacheError::TableMax {
+                name: "paths_max",
+                value: self.paths_max,
+            });
+        }
+        if self.listeners_max > FLOWS_MAX_LIMIT {
+            return Err(CacheError::TableMax {
+                name: "listeners_max",
+                value: self.listeners_max,
+            });
+        }
+        if self.sweep_period_ns == 0 {
+            return Err(CacheError::SweepPeriod);
+        }
+        Ok(())
+    }
+}
