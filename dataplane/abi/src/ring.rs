@@ -59,7 +59,7 @@
 //!
 //! Slots are words of relaxed atomics, so that even the read of a superseded consumer that races
 //! with the producer is defined behaviour. `tests/loom_ring.rs` tries every interleaving of small
-//! rings; `tests/ring_twin.rs` compares with a `VecDeque`. Each ordering marked load-bearing below
+//! rings; `tests/ring.rs` compares with a `VecDeque`. Each ordering marked load-bearing below
 //! was weakened once by hand; the model then fails (see the table in `README.md`).
 
 use crate::record::{FlowRecord, RECORD_BYTES};
