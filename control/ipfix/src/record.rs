@@ -306,7 +306,9 @@ pub(crate) fn flow_columns(personality: Personality, v4: bool) -> Vec<Column<Bif
         Personality::Biflow => REVERSE,
         Personality::Uniflow => &[],
     };
-    [TIMES, addresses, FORWARD, reverse, icmp, REST].concat()
+    // Reverse before forward: nfdump 1.7 writes reverse flags and ToS over the forward ones, so that
+    // what comes last is what it shows.
+    [TIMES, addresses, reverse, FORWARD, icmp, REST].concat()
 }
 
 /// Appends one data record.
