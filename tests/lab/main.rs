@@ -1,12 +1,31 @@
-//! Promises that need a whole appliance: one file each, shown with real hosts and real tools.
+//! Promises that need a whole appliance, shown with real hosts and real tools. One file each; the
+//! harness runs them one after the other, because each needs the machine for itself.
 
 #![forbid(unsafe_code)]
+
+mod bad_input;
+mod control_dies;
+mod export;
+mod forwarding;
+mod policies;
+mod policy_changes;
+mod polling;
+mod verdicts;
 
 use std::process::ExitCode;
 
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let promises: Vec<Promise> = Vec::new();
+    let groups: [Vec<Promise>; 7] = [
+        forwarding::promises(),
+        verdicts::promises(),
+        policy_changes::promises(),
+        control_dies::promises(),
+        export::promises(),
+        polling::promises(),
+        bad_input::promises(),
+    ];
+    let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)
 }

@@ -8,6 +8,7 @@
 
 pub mod capture;
 pub mod command;
+pub mod datagrams;
 pub mod lab;
 pub mod places;
 pub mod suite;

@@ -26,9 +26,19 @@ pub struct Settings {
     pub dataplane: String,
     /// Further lines of the control process's configuration; they must begin with a table.
     pub control: String,
+    /// The `[[lane]]` tables, instead of one lane between the two switches.
+    pub lanes: Option<String>,
+    /// What an idle core does, instead of sleeping.
+    pub idle: Option<&'static str>,
+    /// A shell command that runs first, in the mount namespace of the processes.
+    pub first: Option<String>,
     /// Start the two processes one by one instead of with `ringfence up`.
     pub apart: bool,
 }
+
+/// The lane between the two switches of the lab.
+const LANE: &str =
+    "[[lane]]\nname = \"rack\"\ninside = \"af_packet:in0\"\noutside = \"af_packet:out0\"\n";
 
 /// A running appliance. Dropped, it is gone.
 #[derive(Debug)]
@@ -258,15 +268,20 @@ fn up(
             lab.file("policy.toml", policy).display().to_string(),
         ]);
     }
+    if let Some(first) = &settings.first {
+        let shell = ["sh", "-c", &format!("{first} && exec \"$@\""), "sh"].map(str::to_owned);
+        command.splice(0..0, shell);
+    }
     lab.start("box", &command, "up")
 }
 
 fn dataplane_config(lab: &Lab, settings: &Settings) -> String {
     let directory = lab.directory().display();
+    let idle = settings.idle.unwrap_or("sleep");
+    let lanes = settings.lanes.as_deref().unwrap_or(LANE);
     format!(
-        "[dataplane]\nrun_dir = \"{directory}/run\"\nstate_dir = \"{directory}/dataplane\"\nidle = \"sleep\"\n\n\
-         [eal]\nfile_prefix = \"{}\"\n\n\
-         [[lane]]\nname = \"rack\"\ninside = \"af_packet:in0\"\noutside = \"af_packet:out0\"\n\n{}\n",
+        "[dataplane]\nrun_dir = \"{directory}/run\"\nstate_dir = \"{directory}/dataplane\"\n\
+         idle = \"{idle}\"\n\n[eal]\nfile_prefix = \"{}\"\n\n{lanes}\n{}\n",
         lab.name, settings.dataplane
     )
 }

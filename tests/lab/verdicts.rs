@@ -1,0 +1,298 @@
+//! What is not allowed fails as its verdict says: deny in silence, reject with an answer, limit at a rate.
+
+use std::time::Duration;
+
+use ringfence_tests::lab::{ATTACKER, Appliance, CLIENT, DB, Host, Lab, Settings, WEB};
+use ringfence_tests::suite::{Needs, Promise};
+use serde_json::Value;
+
+use crate::policies::{ALLOW, policy, rule};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// What the limit rule below allows, both directions together.
+const PACKETS_PER_SECOND: u64 = 100;
+
+pub(crate) fn promises() -> Vec<Promise> {
+    let promise = |name, show| Promise {
+        name,
+        needs: Needs::Namespaces,
+        programs: &["curl", "python3", "nmap"],
+        show,
+    };
+    vec![
+        promise(
+            "verdicts::denied_connections_meet_silence_and_are_told_with_their_rule",
+            denied_connections_meet_silence,
+        ),
+        promise(
+            "verdicts::rejected_connections_are_answered_at_once",
+            rejected_connections_are_answered_at_once,
+        ),
+        promise(
+            "verdicts::limited_flows_keep_their_rate",
+            limited_flows_keep_their_rate,
+        ),
+        promise(
+            "verdicts::what_is_in_test_passes_and_is_told_as_pending",
+            what_is_in_test_passes_and_is_told_as_pending,
+        ),
+    ]
+}
+
+fn denied_connections_meet_silence() {
+    let lab = Lab::new();
+    let rules = [
+        rule("clients-to-web", ("clients", "shop-web"), "http", ALLOW),
+        rule("no-telnet", ("any", "any"), "telnet", "action = \"deny\""),
+    ];
+    let appliance = lab.appliance(&Settings {
+        policy: Some(policy("enforce", &rules)),
+        ..Settings::default()
+    });
+    let _server = lab.start(
+        "web",
+        &["python3", "-m", "http.server", "80", "--bind", "::"],
+        "web",
+    );
+    let _telnet = lab.start(
+        "web",
+        &["python3", "-m", "http.server", "23", "--bind", "::"],
+        "telnet",
+    );
+    for address in [WEB.v4.to_owned(), format!("[{}]", WEB.v6)] {
+        assert_silent(&lab, ATTACKER, &format!("http://{address}/"));
+        assert_silent(&lab, CLIENT, &format!("http://{address}:23/"));
+    }
+    assert_eq!(ask_udp(&lab, CLIENT, WEB, 23)["end"], "silence");
+    let by_default = appliance.flow("is denied by default", |flow| {
+        flow["src"] == ATTACKER.v4 && flow["dport"] == 80
+    });
+    assert_eq!(
+        (&by_default["verdict"], &by_default["drop_reason"]),
+        (&"deny".into(), &"denied-by-default".into())
+    );
+    assert_eq!(by_default["rule"], Value::Null);
+    let by_rule = appliance.flow("is denied by a rule", |flow| {
+        flow["src"] == CLIENT.v4 && flow["dport"] == 23
+    });
+    assert_eq!(
+        (&by_rule["verdict"], &by_rule["rule"]),
+        (&"deny".into(), &"no-telnet".into()),
+        "{by_rule}"
+    );
+    let explained = appliance.cli(&["explain", "client", "web", "tcp/23"]);
+    assert_eq!(explained.code, Some(1), "{explained}");
+    assert!(explained.stdout.contains("no-telnet"), "{explained}");
+    // A scan finds nothing: every port is silent but the one that is allowed.
+    let scan = lab.run(
+        "attacker",
+        &[
+            "nmap",
+            "-n",
+            "-Pn",
+            "-T4",
+            "--max-retries",
+            "0",
+            "-p",
+            "1-100",
+            WEB.v4,
+        ],
+        Duration::from_secs(60),
+    );
+    assert!(
+        scan.ok() && !scan.stdout.contains("/tcp open") && scan.stdout.contains("filtered"),
+        "{scan}"
+    );
+    finish(appliance);
+}
+
+fn rejected_connections_are_answered_at_once() {
+    let lab = Lab::new();
+    let rules = [rule(
+        "no-telnet",
+        ("clients", "shop-web"),
+        "telnet",
+        "action = \"reject\"",
+    )];
+    let appliance = lab.appliance(&Settings {
+        policy: Some(policy("enforce", &rules)),
+        ..Settings::default()
+    });
+    let _telnet = lab.start(
+        "web",
+        &["python3", "-m", "http.server", "23", "--bind", "::"],
+        "telnet",
+    );
+    for address in [WEB.v4.to_owned(), format!("[{}]", WEB.v6)] {
+        let refused = lab.run(
+            "client",
+            &[
+                "curl",
+                "-sS",
+                "--max-time",
+                "5",
+                &format!("http://{address}:23/"),
+            ],
+            LIMIT,
+        );
+        assert_eq!(
+            refused.code,
+            Some(7),
+            "curl says connection refused: {refused}\n{}",
+            appliance.log()
+        );
+        assert!(refused.took < Duration::from_secs(2), "at once: {refused}");
+    }
+    for host in [Host { v4: WEB.v4, ..WEB }, Host { v4: WEB.v6, ..WEB }] {
+        let answer = ask_udp(&lab, CLIENT, host, 23);
+        assert_eq!(
+            answer["end"], "prohibited",
+            "ICMP administratively prohibited: {answer}"
+        );
+        assert!(
+            answer["lasted_ms"].as_u64() < Some(1000),
+            "at once: {answer}"
+        );
+    }
+    let flow = appliance.flow("is rejected", |flow| {
+        flow["src"] == CLIENT.v4 && flow["dport"] == 23 && flow["proto"] == 6
+    });
+    assert_eq!(
+        (&flow["verdict"], &flow["drop_reason"]),
+        (&"reject".into(), &"rejected-by-rule".into()),
+        "{flow}"
+    );
+    finish(appliance);
+}
+
+fn limited_flows_keep_their_rate() {
+    let lab = Lab::new();
+    let limit =
+        format!("action = \"limit\"\nlimit = {{ packets_per_second = {PACKETS_PER_SECOND} }}");
+    let rules = [rule(
+        "slow-stream",
+        ("clients", "shop-web"),
+        "stream",
+        &limit,
+    )];
+    let appliance = lab.appliance(&Settings {
+        policy: Some(policy("enforce", &rules)),
+        ..Settings::default()
+    });
+    let address = format!("{}:7007", WEB.v4);
+    let _echo = lab.start(
+        "web",
+        &[env!("CARGO_BIN_EXE_lab-host"), "echo-udp", &address],
+        "echo",
+    );
+    let stream = lab
+        .run(
+            "client",
+            &[env!("CARGO_BIN_EXE_lab-host"), "stream-udp", &address, "6"],
+            LIMIT,
+        )
+        .must();
+    let stream: Value = serde_json::from_str(&stream.stdout).expect("a line of JSON");
+    let sent = stream["sent"].as_u64().expect("sent");
+    let passed = appliance.flow("is the stream", |flow| flow["dport"] == 7007)["rule"].clone();
+    assert_eq!(passed, "slow-stream");
+    // Six seconds at the rate and one full bucket, in both directions together; half of it at least.
+    let (low, high) = (PACKETS_PER_SECOND * 6 / 4, PACKETS_PER_SECOND * 7);
+    let echoed = stream["echoed"].as_u64().expect("echoed");
+    assert!(
+        sent > high * 2,
+        "the stream is faster than the limit: {stream}"
+    );
+    assert!(
+        (low..=high).contains(&echoed),
+        "{low} to {high} packets pass: {stream}"
+    );
+    let limited = drops(&appliance, "limited");
+    assert!(
+        limited >= sent - high,
+        "{limited} were counted as limited: {stream}"
+    );
+    finish(appliance);
+}
+
+fn what_is_in_test_passes_and_is_told_as_pending() {
+    let lab = Lab::new();
+    let rules = [rule(
+        "clients-to-web",
+        ("clients", "shop-web"),
+        "http",
+        ALLOW,
+    )];
+    let appliance = lab.appliance(&Settings {
+        policy: Some(policy("test", &rules)),
+        ..Settings::default()
+    });
+    let address = format!("{}:7007", DB.v4);
+    let _echo = lab.start(
+        "db",
+        &[env!("CARGO_BIN_EXE_lab-host"), "echo-udp", &address],
+        "echo",
+    );
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(ask_udp(&lab, ATTACKER, DB, 7007)["end"], "answered");
+    let _ = lab
+        .run(
+            "attacker",
+            &["ping", "-n", "-c", "1", "-w", "5", DB.v4],
+            LIMIT,
+        )
+        .must();
+    let status = appliance.json(&["status"]);
+    assert!(
+        status["traffic"]["would_deny_packets"].as_u64() > Some(0),
+        "{status}"
+    );
+    assert_eq!(status["traffic"]["dropped_packets"], 0, "{status}");
+    let flow = appliance.flow("would be denied", |flow| {
+        flow["dst"] == DB.v4 && flow["src"] == ATTACKER.v4 && flow["proto"] == 1
+    });
+    assert_eq!(
+        (&flow["verdict"], &flow["pending_verdict"]),
+        (&"allow".into(), &"deny".into()),
+        "{flow}"
+    );
+    finish(appliance);
+}
+
+fn assert_silent(lab: &Lab, from: Host, url: &str) {
+    let outcome = lab.run(from.name, &["curl", "-sS", "--max-time", "3", url], LIMIT);
+    assert_eq!(outcome.code, Some(28), "curl says time-out: {outcome}");
+}
+
+fn ask_udp(lab: &Lab, from: Host, to: Host, port: u16) -> Value {
+    let address = if to.v4.contains(':') {
+        format!("[{}]:{port}", to.v4)
+    } else {
+        format!("{}:{port}", to.v4)
+    };
+    let asked = lab
+        .run(
+            from.name,
+            &[env!("CARGO_BIN_EXE_lab-host"), "ask-udp", &address],
+            LIMIT,
+        )
+        .must();
+    serde_json::from_str(&asked.stdout).expect("a line of JSON")
+}
+
+fn drops(appliance: &Appliance<'_>, reason: &str) -> u64 {
+    let drops = appliance.json(&["drops"]);
+    let rows = drops["drops"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    rows.iter()
+        .find(|row| row["reason"] == reason)
+        .and_then(|row| row["packets"].as_u64())
+        .unwrap_or(0)
+}
+
+fn finish(appliance: Appliance<'_>) {
+    appliance.assert_balanced();
+    assert!(appliance.stop(), "the appliance ended badly");
+}
