@@ -15,6 +15,8 @@
 )]
 
 pub mod counters;
+#[cfg(not(loom))]
+mod header;
 pub mod image;
 pub mod link;
 pub mod reason;
