@@ -215,7 +215,7 @@ impl Eal {
         }
         if !log.is_empty() {
             // Warnings of a start that worked; the operator has asked for this level.
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), log.as_bytes());
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{log}\n"));
         }
         // SAFETY: sets a thread-local integer. The thread that starts EAL becomes one without a
         // mempool cache like any other, and registers like any other if it polls.

@@ -1,21 +1,30 @@
 //! A port: probed, then started with its queues, closed when the last handle on it is dropped.
 
+mod error;
+
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::sync::Arc;
 
 use dpdk_sys as sys;
 
+use crate::capture::CaptureFile;
 use crate::eal::{Eal, capture_log};
 use crate::errno::Errno;
 use crate::mempool::Mempool;
 use crate::queue::{PortIndex, RxQueue, TxQueue};
 use crate::ring::Cable;
-use crate::spec::{PortSpec, PortSpecError};
+use crate::spec::PortSpec;
+
+pub use error::PortError;
 
 /// Bytes that a frame has beyond the MTU: Ethernet header and two VLAN tags.
 const FRAME_OVERHEAD_BYTES: u32 = 14 + 2 * 4;
+
+/// Mbufs that a port which repeats a capture needs beside its frames.
+pub(crate) const BURSTS_MBUFS: u64 = 64;
 
 /// The Toeplitz key whose hash is the same for both directions of a flow: 16 bits repeated, so
 /// that swapping two 32-bit addresses or two 16-bit ports changes nothing.
@@ -79,86 +88,6 @@ pub struct PortFacts {
     pub scatters: bool,
 }
 
-/// Why a port does not work.
-#[derive(Debug, thiserror::Error)]
-pub enum PortError {
-    /// Its name says something that this host does not have.
-    #[error(transparent)]
-    Spec(#[from] PortSpecError),
-    /// The driver did not take the device.
-    #[error("port `{port}`: no device: {errno}; dpdk says: {log}")]
-    Probe {
-        /// The port as configured.
-        port: String,
-        /// What libdpdk answered.
-        errno: Errno,
-        /// Its own words.
-        log: String,
-    },
-    /// The driver may not do what it needs.
-    #[error("port `{port}`: no permission ({errno}): run as root; dpdk says: {log}")]
-    NoPermission {
-        /// The port as configured.
-        port: String,
-        /// What libdpdk answered.
-        errno: Errno,
-        /// Its own words.
-        log: String,
-    },
-    /// More queues than the device has.
-    #[error(
-        "port `{port}`: {wanted_rx} receive and {wanted_tx} transmit queues asked for, it has at \
-         most {rx_max} and {tx_max}"
-    )]
-    TooManyQueues {
-        /// The port as configured.
-        port: String,
-        /// Receive queues asked for.
-        wanted_rx: u16,
-        /// Transmit queues asked for.
-        wanted_tx: u16,
-        /// Receive queues that it has.
-        rx_max: u16,
-        /// Transmit queues that it has.
-        tx_max: u16,
-    },
-    /// An MTU beyond the device.
-    #[error("port `{port}`: mtu {mtu} is beyond what it takes, {mtu_max}")]
-    MtuTooLarge {
-        /// The port as configured.
-        port: String,
-        /// Asked for.
-        mtu: u16,
-        /// The device's limit.
-        mtu_max: u16,
-    },
-    /// The device does not scatter, and a frame does not fit in one buffer.
-    #[error(
-        "port `{port}`: frames of {frame_bytes} bytes do not fit in buffers of {data_room_bytes}, \
-         and the device does not scatter: raise the pool's data room"
-    )]
-    BufferTooSmall {
-        /// The port as configured.
-        port: String,
-        /// Longest frame.
-        frame_bytes: u32,
-        /// The pool's data room.
-        data_room_bytes: u16,
-    },
-    /// A step of starting it failed.
-    #[error("port `{port}`: cannot {step}: {errno}; dpdk says: {log}")]
-    Refused {
-        /// The port as configured.
-        port: String,
-        /// What was being done.
-        step: &'static str,
-        /// What libdpdk answered.
-        errno: Errno,
-        /// Its own words.
-        log: String,
-    },
-}
-
 /// Counters of a port since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
@@ -213,6 +142,7 @@ pub struct ProbedPort {
     open: Open,
     facts: PortFacts,
     limits: Limits,
+    spec: PortSpec,
 }
 
 /// What of `rte_eth_dev_info` starting needs.
@@ -252,10 +182,8 @@ impl ProbedPort {
         drop(control);
         let (index, cable) = match found {
             Ok(found) => found,
-            Err(errno) if errno.is_permission() || says_permission(&log) => {
-                return Err(PortError::NoPermission { port, errno, log });
-            }
-            Err(errno) => return Err(PortError::Probe { port, errno, log }),
+            Err(_) if says_permission(&log) => return Err(PortError::NoPermission { port, log }),
+            Err(_) => return Err(PortError::Probe { port, log }),
         };
         let mut open = Open {
             index: PortIndex(index),
@@ -278,6 +206,7 @@ impl ProbedPort {
             open,
             facts,
             limits,
+            spec: spec.clone(),
         })
     }
 
@@ -343,6 +272,23 @@ impl ProbedPort {
                 tx_max: facts.tx_queues_max,
             });
         }
+        let data_room_bytes = pool.data_room_bytes();
+        let frame_bytes = self.spec.data_room_bytes_min().unwrap_or(0);
+        if frame_bytes > u32::from(data_room_bytes) {
+            return Err(PortError::BufferTooSmall {
+                port: port(),
+                frame_bytes,
+                data_room_bytes,
+            });
+        }
+        if let PortSpec::Pcap {
+            input: Some(path),
+            infinite: true,
+            ..
+        } = &self.spec
+        {
+            check_preload(port(), path, pool)?;
+        }
         let Some(mtu) = config.mtu else { return Ok(()) };
         if mtu > facts.mtu_max {
             return Err(PortError::MtuTooLarge {
@@ -352,8 +298,7 @@ impl ProbedPort {
             });
         }
         let frame_bytes = u32::from(mtu) + FRAME_OVERHEAD_BYTES;
-        let data_room_bytes = pool.data_room_bytes();
-        if frame_bytes > u32::from(data_room_bytes) && !self.facts.scatters {
+        if frame_bytes > u32::from(data_room_bytes) && !facts.scatters {
             return Err(PortError::BufferTooSmall {
                 port: port(),
                 frame_bytes,
@@ -563,6 +508,32 @@ impl fmt::Debug for ProbedPort {
             .field("facts", &self.facts)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether `infinite` can keep the capture. net_pcap of 22.11 checks the same, and then frees its
+/// ring twice.
+fn check_preload(port: String, path: &Path, pool: &Mempool) -> Result<(), PortError> {
+    let summary = match CaptureFile::open(path).and_then(|file| file.summary()) {
+        Ok(summary) => summary,
+        Err(source) => return Err(PortError::Preload { port, source }),
+    };
+    let (frames, available) = (summary.port_frames(), pool.available_count());
+    if frames.saturating_add(BURSTS_MBUFS) > u64::from(available) {
+        return Err(PortError::PoolTooSmall {
+            port,
+            frames,
+            available,
+        });
+    }
+    let (frame_bytes, data_room_bytes) = (summary.frame_bytes_max, pool.data_room_bytes());
+    if frame_bytes > u32::from(data_room_bytes) {
+        return Err(PortError::BufferTooSmall {
+            port,
+            frame_bytes,
+            data_room_bytes,
+        });
+    }
+    Ok(())
 }
 
 fn outcome(step: &'static str, status: i32) -> Result<(), (&'static str, Errno)> {

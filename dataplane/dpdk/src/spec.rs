@@ -2,9 +2,11 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use crate::capture::{CaptureError, CaptureFile};
 
 /// The forms that [`PortSpec`] takes, for messages.
 const FORMS: &str = "pcap:in=FILE[,out=FILE][,infinite], null[:size=BYTES][,no-rx], \
@@ -131,15 +133,13 @@ pub enum PortSpecError {
         /// The path.
         path: PathBuf,
     },
-    /// The capture cannot be opened.
-    #[error("port `{text}`: cannot read `{path}`: {source}")]
-    InputFile {
+    /// The capture cannot be received from.
+    #[error("port `{text}`: {source}")]
+    Input {
         /// What was written.
         text: String,
-        /// The path.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
+        /// What is wrong with the file.
+        source: CaptureError,
     },
     /// The folder of the output is not there.
     #[error("port `{text}`: cannot write `{path}`: folder `{folder}` does not exist")]
@@ -164,6 +164,14 @@ pub enum PortSpecError {
     NoTun {
         /// What was written.
         text: String,
+    },
+    /// The process may not do what the kernel must for this port.
+    #[error("port `{text}`: no permission: run as root or grant {capability}")]
+    NoCapability {
+        /// What was written.
+        text: String,
+        /// What is lacking.
+        capability: &'static str,
     },
     /// The host has no such device.
     #[error("port `{text}`: no pci device {address} on this host (`lspci -D` lists them)")]
@@ -201,16 +209,24 @@ impl PortSpec {
                 check_paths(&text, input.as_deref(), output.as_deref())
             }
             PortSpec::AfPacket { interface } => {
-                if Path::new("/sys/class/net").join(interface).exists() {
-                    return Ok(());
+                if !Path::new("/sys/class/net").join(interface).exists() {
+                    let interface = interface.clone();
+                    return Err(PortSpecError::NoInterface { text, interface });
                 }
-                Err(PortSpecError::NoInterface {
-                    text,
-                    interface: interface.clone(),
-                })
+                if !has_capability(CAP_NET_RAW) {
+                    let capability = "CAP_NET_RAW";
+                    return Err(PortSpecError::NoCapability { text, capability });
+                }
+                Ok(())
             }
             PortSpec::Tap { .. } if !Path::new("/dev/net/tun").exists() => {
                 Err(PortSpecError::NoTun { text })
+            }
+            PortSpec::Tap { .. } if !has_capability(CAP_NET_ADMIN) => {
+                Err(PortSpecError::NoCapability {
+                    text,
+                    capability: "CAP_NET_ADMIN",
+                })
             }
             PortSpec::Pci(address) => check_pci(text, *address),
             PortSpec::Tap { .. }
@@ -258,6 +274,18 @@ impl PortSpec {
         CString::new(text).unwrap_or_default()
     }
 
+    /// Bytes of data room that buffers need for this port at the least, where its driver does not
+    /// spread a frame over several: net_af_packet with the interface's present MTU.
+    #[must_use]
+    pub fn data_room_bytes_min(&self) -> Option<u32> {
+        match self {
+            PortSpec::AfPacket { interface } => {
+                Some(af_packet_slot_bytes(interface).saturating_sub(AF_PACKET_SLOT_HEADER_BYTES))
+            }
+            _ => None,
+        }
+    }
+
     /// The PCI device that EAL must be told to take when it starts.
     #[must_use]
     pub fn pci_address(&self) -> Option<PciAddress> {
@@ -268,26 +296,52 @@ impl PortSpec {
     }
 }
 
-/// net_af_packet's ring with slots for the interface's longest frame: it would cut longer ones.
-fn af_packet_devargs(serial: u32, interface: &str) -> String {
+/// Bytes that net_af_packet takes off a slot before it compares it with a buffer.
+const AF_PACKET_SLOT_HEADER_BYTES: u32 = 32;
+
+/// Bytes of a slot of net_af_packet's ring: room for the interface's longest frame, because the
+/// kernel cuts what is longer and the driver does not say so.
+fn af_packet_slot_bytes(interface: &str) -> u32 {
     const DEFAULT_SLOT_BYTES: u32 = 2048;
     const PAGE_BYTES: u32 = 4096;
-    const SLOTS: u32 = 1024;
-    /// Kernel's header of a slot, Ethernet header, VLAN tags, rounded up.
+    /// The kernel's header of a slot, Ethernet header, VLAN tags, rounded up.
     const OVERHEAD_BYTES: u32 = 128;
-    let mtu = fs::read_to_string(format!("/sys/class/net/{interface}/mtu"))
+    let mtu = fs::read_to_string(format!("/sys/class/net/{interface}/mtu"));
+    let mtu = mtu
         .ok()
         .and_then(|mtu| mtu.trim().parse::<u32>().ok())
-        .unwrap_or(1500)
-        .min(65535);
-    let slot_bytes = (mtu + OVERHEAD_BYTES)
-        .next_power_of_two()
-        .max(DEFAULT_SLOT_BYTES);
-    let block_bytes = slot_bytes.max(PAGE_BYTES);
+        .unwrap_or(1500);
+    let wanted = mtu.saturating_add(OVERHEAD_BYTES);
+    if wanted <= DEFAULT_SLOT_BYTES {
+        DEFAULT_SLOT_BYTES
+    } else {
+        wanted
+            .checked_next_multiple_of(PAGE_BYTES)
+            .unwrap_or(u32::MAX)
+    }
+}
+
+fn af_packet_devargs(serial: u32, interface: &str) -> String {
+    const BLOCK_BYTES_MIN: u32 = 4096;
+    const SLOTS: u32 = 1024;
+    let slot_bytes = af_packet_slot_bytes(interface);
+    let block_bytes = slot_bytes.max(BLOCK_BYTES_MIN);
     format!(
         "net_af_packet{serial},iface={interface},blocksz={block_bytes},framesz={slot_bytes},\
          framecnt={SLOTS}"
     )
+}
+
+// Bits of capabilities(7).
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_NET_RAW: u32 = 13;
+
+/// Whether this process has the capability; where that cannot be read, the driver will tell.
+fn has_capability(bit: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    effective.is_none_or(|mask| mask >> bit & 1 == 1)
 }
 
 fn check_paths(
@@ -296,18 +350,8 @@ fn check_paths(
     output: Option<&Path>,
 ) -> Result<(), PortSpecError> {
     if let Some(path) = input {
-        let opened = File::open(path)
-            .and_then(|file| file.metadata())
-            .and_then(|metadata| {
-                if metadata.is_dir() {
-                    Err(std::io::ErrorKind::IsADirectory.into())
-                } else {
-                    Ok(())
-                }
-            });
-        opened.map_err(|source| PortSpecError::InputFile {
+        CaptureFile::open(path).map_err(|source| PortSpecError::Input {
             text: text.to_owned(),
-            path: path.to_owned(),
             source,
         })?;
     }
