@@ -63,7 +63,7 @@ fn denied_connections_meet_silence() {
         assert_silent(&lab, ATTACKER, &format!("http://{address}/"));
         assert_silent(&lab, CLIENT, &format!("http://{address}:23/"));
     }
-    assert_eq!(ask_udp(&lab, CLIENT, WEB, 23)["end"], "silence");
+    assert_eq!(ask_udp(&lab, CLIENT, WEB.v4, 23)["end"], "silence");
     let by_default = appliance.flow("is denied by default", |flow| {
         flow["src"] == ATTACKER.v4 && flow["dport"] == 80
     });
@@ -143,8 +143,8 @@ fn rejected_connections_are_answered_at_once() {
         );
         assert!(refused.took < Duration::from_secs(2), "at once: {refused}");
     }
-    for host in [Host { v4: WEB.v4, ..WEB }, Host { v4: WEB.v6, ..WEB }] {
-        let answer = ask_udp(&lab, CLIENT, host, 23);
+    for address in [WEB.v4, WEB.v6] {
+        let answer = ask_udp(&lab, CLIENT, address, 23);
         assert_eq!(
             answer["end"], "prohibited",
             "ICMP administratively prohibited: {answer}"
@@ -234,7 +234,7 @@ fn what_is_in_test_passes_and_is_told_as_pending() {
         "echo",
     );
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(ask_udp(&lab, ATTACKER, DB, 7007)["end"], "answered");
+    assert_eq!(ask_udp(&lab, ATTACKER, DB.v4, 7007)["end"], "answered");
     let _ = lab
         .run(
             "attacker",
@@ -264,11 +264,11 @@ fn assert_silent(lab: &Lab, from: Host, url: &str) {
     assert_eq!(outcome.code, Some(28), "curl says time-out: {outcome}");
 }
 
-fn ask_udp(lab: &Lab, from: Host, to: Host, port: u16) -> Value {
-    let address = if to.v4.contains(':') {
-        format!("[{}]:{port}", to.v4)
+fn ask_udp(lab: &Lab, from: Host, to: &str, port: u16) -> Value {
+    let address = if to.contains(':') {
+        format!("[{to}]:{port}")
     } else {
-        format!("{}:{port}", to.v4)
+        format!("{to}:{port}")
     };
     let asked = lab
         .run(
