@@ -1,0 +1,426 @@
+//! The command line. Every word that an operator can type is in this file.
+
+use std::path::PathBuf;
+
+use std::str::FromStr;
+
+use api::TopQuery;
+use api::top::{Metric, TopBy};
+use api::words::UnknownWord;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::exit::EXIT_CODES_HELP;
+use crate::port_spec::{LaneSpec, PortSpec};
+
+/// See who talks to whom, write the segment policy, prove it, enforce it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringfence",
+    version,
+    after_long_help = format!("\
+First steps:
+  ringfence doctor                                        is this host ready?
+  ringfence up --lane af_packet:eth1,af_packet:eth2       start, inline between two ports
+  ringfence flows --follow                                watch who talks to whom
+  ringfence policy check policy.toml                      is this policy sound?
+  ringfence replay capture.pcap --policy policy.toml      try it on a recording, no root needed
+
+{EXIT_CODES_HELP}"),
+    after_help = "`ringfence --help` shows first steps and exit codes; `ringfence COMMAND --help` shows examples.",
+    disable_help_subcommand = true,
+    max_term_width = 100,
+)]
+pub struct Cli {
+    /// Unix socket of the control process
+    #[arg(long, global = true, env = "RINGFENCE_SOCKET", value_name = "PATH",
+          default_value = api::endpoint::SOCKET_PATH)]
+    pub socket: PathBuf,
+    /// Print the API's JSON instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Everything the command can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the dataplane and the control process in this terminal; Ctrl-C stops both
+    Up(UpArgs),
+    /// One screen: processes, policy, lanes, rates, losses
+    #[command(after_long_help = "\
+Example:
+  ringfence status
+  watch -n1 ringfence status")]
+    Status,
+    /// Flows seen lately: who talked to whom, how much, and the verdict
+    Flows(FlowsArgs),
+    /// The largest conversations
+    Top(TopArgs),
+    /// Ports: state, rates, losses
+    Ports,
+    /// Packets not forwarded, by reason
+    Drops,
+    /// Segments of the policy, their mode and what they hold
+    Segments,
+    /// Workloads of the policy, their addresses and segments
+    Workloads,
+    /// Check, apply, show and undo the policy
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Would this flow pass, and by which rule?
+    Explain(ExplainArgs),
+    /// Prove that nothing got lost
+    #[command(subcommand)]
+    Verify(VerifyCommand),
+    /// Is this host ready, and what to do where it is not
+    #[command(after_long_help = "\
+Looks at hugepages, programs, directories, sockets, then asks the running processes about ports,
+policy, export and versions. Changes nothing. Exits 1 if a check failed, 0 if there are only
+warnings.")]
+    Doctor(DoctorArgs),
+    /// Run a capture through the real dataplane and print every flow
+    Replay(ReplayArgs),
+    /// Print a completion script for a shell
+    #[command(after_long_help = "\
+Examples:
+  ringfence completions bash > /etc/bash_completion.d/ringfence
+  ringfence completions zsh  > ~/.zfunc/_ringfence
+  ringfence completions fish > ~/.config/fish/completions/ringfence.fish")]
+    Completions {
+        /// Which shell
+        #[arg(value_parser = PossibleValuesParser::new(["bash", "zsh", "fish"])
+            .map(|name| match name.as_str() { "bash" => Shell::Bash, "zsh" => Shell::Zsh, _ => Shell::Fish }))]
+        shell: Shell,
+    },
+    /// Become PROGRAM, which gets SIGTERM should this process's parent die
+    #[command(hide = true)]
+    BoundChild {
+        /// Process id of the parent that started this process
+        parent: i32,
+        /// Program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+/// `ringfence up`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+A lane is a pair of ports, inside and outside: what enters one leaves the other. A mirror port only
+listens. Ports are written KIND:WHAT as in the dataplane's configuration:
+  af_packet:eth1   a network interface of Linux     pci:0000:03:00.0   a NIC bound to vfio-pci
+  tap:name         an interface made for the port   pcap:in=FILE       a capture
+
+Examples:
+  ringfence up                                             as /etc/ringfence says
+  ringfence up --lane af_packet:eth1,af_packet:eth2        inline
+  ringfence up --mirror af_packet:eth3                     on a mirror port, nothing is forwarded
+  ringfence up --lane af_packet:eth1,af_packet:eth2 --policy policy.toml
+
+Ctrl-C or SIGTERM: the dataplane stops forwarding and writes its last flow records, the control
+process collects and exports them, then both are gone. A second Ctrl-C ends both at once.")]
+pub struct UpArgs {
+    /// Dataplane configuration (TOML) [default: /etc/ringfence/dataplane.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Control configuration (TOML) [default: /etc/ringfence/control.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub control_config: Option<PathBuf>,
+    /// Check this policy before anything is started, and apply it once both are ready
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Pair of ports to forward between; replaces the lanes of the configuration; repeatable
+    #[arg(long, value_name = "INSIDE,OUTSIDE")]
+    pub lane: Vec<LaneSpec>,
+    /// Port to listen on; replaces the lanes of the configuration; repeatable
+    #[arg(long, value_name = "PORT")]
+    pub mirror: Vec<PortSpec>,
+    /// Directory for sockets [default: the directory of --socket]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Directory for what must survive a restart
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// CPUs of the polling workers, for example 2,3
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pub workers: Vec<u32>,
+    /// What an idle worker does: poll on, pause, or sleep
+    #[arg(long, value_name = "HOW")]
+    pub idle: Option<Idle>,
+    /// Use hugepages, or do without
+    #[arg(long, value_name = "WHEN")]
+    pub hugepages: Option<Hugepages>,
+    /// Send IPFIX to this collector; repeatable
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ipfix: Vec<String>,
+    /// Seconds to wait until both processes are ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub ready_timeout: u64,
+}
+
+/// What an idle worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Idle {
+    /// Poll on: lowest latency, one whole core
+    None,
+    /// Short processor pauses
+    Pause,
+    /// Sleep: an idle box costs next to nothing, the first packet waits a little
+    Sleep,
+}
+
+/// When to use hugepages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Hugepages {
+    /// If there are enough
+    Auto,
+    /// Refuse to start without
+    Always,
+    /// Do without
+    Never,
+}
+
+/// The filter language in a few lines; `api::filter` has the grammar.
+const FILTER_HELP: &str = "\
+Filters are tests joined by and, or, not and parentheses:
+  10.0.1.0/24, src 10.0.1.10, dst port 443, src port 1024-65535    src is the initiator
+  workload web-1, dst segment shop-db, service postgres, rule dev-*
+  tcp, udp, icmp, proto 47, vlan 10, vni 5000, tunnel vxlan
+  verdict deny, pending deny, coverage uncovered, mode test, drop denied-by-default
+  bytes > 10m, packets <= 3, dropped > 0, end idle-timeout";
+
+/// `ringfence flows`
+#[derive(Args, Debug)]
+#[command(after_long_help = format!("\
+Examples:
+  ringfence flows                                      the newest 100
+  ringfence flows --follow                             as they come, until Ctrl-C
+  ringfence flows --filter 'verdict deny' --limit 0    every denied flow that is kept
+  ringfence flows --filter 'dst workload db-1' --tsv > db.tsv
+
+{FILTER_HELP}"))]
+pub struct FlowsArgs {
+    /// Only flows that match, for example 'dst workload web-1 and verdict deny'
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Print new flows as they come, until Ctrl-C
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// Newest so many flows; 0 all [default: 100; with --follow 0 of the past]
+    #[arg(long, value_name = "COUNT")]
+    pub limit: Option<u64>,
+    /// Only flows with a packet at or after this time, for example 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Tab separated values with a header line, every column
+    #[arg(long, conflicts_with = "json")]
+    pub tsv: bool,
+}
+
+/// `ringfence policy`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Is this policy file sound? Changes nothing
+    #[command(after_long_help = "\
+Errors come as FILE:LINE:COLUMN, as a compiler's, with what to do. Exits 1 if the policy is invalid.
+
+Example:
+  ringfence policy check policy.toml")]
+    Check {
+        /// Policy file (TOML)
+        file: PathBuf,
+    },
+    /// Put this policy into force
+    #[command(after_long_help = "\
+Checked, compiled, published, adopted by every worker between two bursts: no packet is lost. Live
+flows are judged again. Exits 1 if the policy is invalid; the policy in force then stays.
+
+Example:
+  ringfence policy apply policy.toml")]
+    Apply {
+        /// Policy file (TOML)
+        file: PathBuf,
+        /// Why; kept in the policy log
+        #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// The policy in force, or an earlier revision
+    Show {
+        /// Revision from `ringfence policy log` [default: the one in force]
+        revision: Option<String>,
+        /// Print the policy's text only, as it was applied
+        #[arg(long, conflicts_with = "json")]
+        text: bool,
+    },
+    /// Rules of the policy in force and what each has decided
+    Rules,
+    /// Revisions: when, by whom, which is in force
+    Log,
+    /// Put an earlier revision into force again
+    #[command(after_long_help = "\
+Examples:
+  ringfence policy rollback                the revision before the one in force
+  ringfence policy rollback 3f9c0a         this revision; its first digits (4 or more) are enough")]
+    Rollback {
+        /// Revision from `ringfence policy log` [default: the one before]
+        revision: Option<String>,
+        /// Why; kept in the policy log
+        #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+}
+
+/// `ringfence explain`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+SRC starts the flow, DST answers. Both are workload names or addresses. Exits 0 if the flow
+passes, 1 if it is denied or rejected.
+
+Examples:
+  ringfence explain web-1 db-1 tcp/5432
+  ringfence explain 10.0.9.9 db-1 tcp/22
+  ringfence explain web-1 db-1 icmp/echo")]
+pub struct ExplainArgs {
+    /// Initiator: workload or address
+    pub src: String,
+    /// Responder: workload or address
+    pub dst: String,
+    /// Protocol and port of the responder: tcp/443, udp/53, icmp/echo, proto/47; or a service
+    #[arg(value_name = "PROTO/PORT")]
+    pub service: String,
+}
+
+/// `ringfence verify`
+#[derive(Debug, Subcommand)]
+pub enum VerifyCommand {
+    /// Per core: received = forwarded + dropped, and every packet is in a record or counted
+    #[command(after_long_help = "\
+Prints one line per core and the total, with the differences. They are 0; exits 1 if one is not.")]
+    Accounting,
+}
+
+/// `ringfence doctor`
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Dataplane configuration to look at [default: /etc/ringfence/dataplane.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `ringfence top`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  ringfence top                             pairs of ends with the most bytes
+  ringfence top --by services               which services are used most
+  ringfence top --by segments --metric flows")]
+pub struct TopArgs {
+    /// What a line stands for
+    #[arg(long, value_name = "WHAT", default_value = "pairs",
+          value_parser = words::<TopBy>(TopBy::ALL.iter().map(|w| w.word())))]
+    pub by: TopBy,
+    /// What the lines are ordered by
+    #[arg(long, value_name = "METRIC", default_value = "bytes",
+          value_parser = words::<Metric>(Metric::ALL.iter().map(|w| w.word())))]
+    pub metric: Metric,
+    /// At most so many lines; 0 all
+    #[arg(long, value_name = "COUNT", default_value_t = TopQuery::LIMIT_DEFAULT)]
+    pub limit: u64,
+    /// Only flows that match
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Only flows with a packet at or after this time, for example 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+}
+
+/// Takes the words of one enumeration of the public protocol, and shows them in help and
+/// completions.
+fn words<T>(known: impl Iterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = UnknownWord> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(known.collect::<Vec<_>>()).try_map(|word| word.parse::<T>())
+}
+
+/// `ringfence replay`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Starts a dataplane and a control process of its own in a private directory, with the capture as
+mirror port and the capture's own clock, and ends them afterwards. Needs neither root nor
+hugepages, and does not touch an appliance that runs on the same host.
+
+The TSV begins with src dst proto sport dport pkts_fwd bytes_fwd pkts_rev bytes_rev; fwd is from
+the initiator. Flows are sorted by their first packet. A summary goes to standard error.
+
+Examples:
+  ringfence replay capture.pcap
+  ringfence replay capture.pcap --policy policy.toml --filter 'verdict deny'
+  ringfence replay capture.pcap --format tsv --out flows.tsv
+  ringfence replay capture.pcap --ipfix 127.0.0.1:4739")]
+pub struct ReplayArgs {
+    /// Capture file: pcap or pcapng, Ethernet
+    pub capture: PathBuf,
+    /// Judge the flows by this policy
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Which IP header names a tunnelled flow [default: inner; outer with --truth-rules]
+    #[arg(long, value_name = "HEADER")]
+    pub key: Option<Key>,
+    /// How flows are printed [default: table; json with --json]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    pub format: Option<Format>,
+    /// Also send IPFIX to this collector; repeatable
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ipfix: Vec<String>,
+    /// Count as ../shared/traffic/tools/oracle.py: one row a key, no timeouts, no ICMP ports
+    #[arg(long)]
+    pub truth_rules: bool,
+    /// Put the VLAN stack into the flow key
+    #[arg(long)]
+    pub vlan_key: bool,
+    /// Print only flows that match
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Print to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Seconds the dataplane may take for the capture before it is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
+}
+
+/// Which IP header names a tunnelled flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Key {
+    /// The outermost
+    Outer,
+    /// The innermost
+    Inner,
+}
+
+impl Key {
+    /// The word in the dataplane's configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Outer => "outer",
+            Self::Inner => "inner",
+        }
+    }
+}
+
+/// How replay prints flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// Tab separated values with a header line
+    Tsv,
+    /// One JSON object a line
+    Json,
+}

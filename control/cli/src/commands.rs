@@ -1,0 +1,391 @@
+//! One function a command: ask, print, and say with which exit code it ends.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use api::explain::ExplainQuery;
+use api::filter::Filter;
+use api::flow::{Flows, FlowsFormat};
+use api::policy::{
+    ApplyRequest, ApplyResult, CheckRequest, CheckResult, PolicyInForce, PolicyLog, Revision,
+    RevisionQuery, RollbackRequest, Rules, Segments, Workloads,
+};
+use api::{
+    Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Status, Top, TopQuery, Ts, endpoint,
+};
+use clap::CommandFactory;
+use serde::de::DeserializeOwned;
+
+use crate::args::{Cli, Command, ExplainArgs, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand};
+use crate::client::{Client, Lines};
+use crate::error::{CliError, ClientError};
+use crate::exit::Exit;
+use crate::output::{Output, Reader};
+use crate::page::Page;
+use crate::{doctor, print, replay, up};
+
+/// Where a command asks and how it prints.
+#[derive(Clone, Debug)]
+struct Context {
+    client: Client,
+    json: bool,
+    output: Output,
+}
+
+/// Runs one command.
+pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
+    let context = Context {
+        client: Client::new(&cli.socket),
+        json: cli.json,
+        output,
+    };
+    match cli.command {
+        Command::Up(up) => up::up(&up, &cli.socket, output).await,
+        Command::Status => context.status().await,
+        Command::Flows(flows) => context.flows(&flows).await,
+        Command::Top(top) => context.top(top).await,
+        Command::Ports => context.table::<Ports>(endpoint::PORTS, print::ports).await,
+        Command::Drops => context.table::<Drops>(endpoint::DROPS, print::drops).await,
+        Command::Segments => {
+            context
+                .table::<Segments>(endpoint::SEGMENTS, print::segments)
+                .await
+        }
+        Command::Workloads => {
+            let print = |workloads: &Workloads| print::workloads(workloads, now());
+            context.table(endpoint::WORKLOADS, print).await
+        }
+        Command::Policy(policy) => context.policy(policy).await,
+        Command::Explain(explain) => context.explain(explain).await,
+        Command::Verify(VerifyCommand::Accounting) => context.accounting().await,
+        Command::Doctor(args) => doctor::doctor(&args, &context.client, cli.json, output).await,
+        Command::Replay(args) => replay::replay(&args, cli.json, output).await,
+        Command::Completions { shell } => completions(shell, output),
+        Command::BoundChild { .. } => Ok(Exit::Usage),
+    }
+}
+
+/// Prints why a command failed.
+pub(crate) fn report(error: &CliError, output: Output) {
+    output.error(&error.to_string());
+    if let CliError::Client(ClientError::Refused(refused)) = error {
+        output.error_page(&print::details(&refused.details, "error"));
+    }
+}
+
+/// The time of this machine.
+pub(crate) fn now() -> Ts {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ts(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Reads a file named on the command line.
+pub(crate) fn read(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|source| CliError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Understands a filter before anything is asked or started.
+pub(crate) fn check_filter(filter: Option<&str>) -> Result<(), CliError> {
+    let Some(text) = filter else { return Ok(()) };
+    Filter::parse(text)
+        .map(|_| ())
+        .map_err(|error| CliError::Filter {
+            text: text.to_owned(),
+            error,
+        })
+}
+
+/// Who changes the policy, for the log.
+fn author() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_default()
+}
+
+fn completions(shell: clap_complete::Shell, output: Output) -> Result<Exit, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ringfence", &mut script);
+    output.bytes(&script).map(|_| Exit::Ok)
+}
+
+impl Context {
+    async fn table<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        print: impl FnOnce(&T) -> Page,
+    ) -> Result<Exit, CliError> {
+        let answer = self.client.get::<T>(path, &()).await?;
+        self.print(&answer.json, || print(&answer.value))
+    }
+
+    /// Prints the API's own JSON, or the page.
+    fn print(&self, json: &[u8], page: impl FnOnce() -> Page) -> Result<Exit, CliError> {
+        if self.json {
+            self.output.json(json)?
+        } else {
+            self.output.page(&page())?
+        };
+        Ok(Exit::Ok)
+    }
+
+    async fn status(&self) -> Result<Exit, CliError> {
+        let status = self.client.get::<Status>(endpoint::STATUS, &()).await?;
+        if self.json {
+            return self.print(&status.json, Page::new);
+        }
+        let ports = self.client.get::<Ports>(endpoint::PORTS, &()).await?;
+        let overview = print::Overview {
+            status: &status.value,
+            ports: &ports.value,
+            now: now(),
+        };
+        self.print(&status.json, || print::status(overview))
+    }
+
+    async fn flows(&self, args: &FlowsArgs) -> Result<Exit, CliError> {
+        check_filter(args.filter.as_deref())?;
+        let format = match (args.tsv, args.follow) {
+            (true, _) => FlowsFormat::Tsv,
+            (false, true) => FlowsFormat::Ndjson,
+            (false, false) => FlowsFormat::Json,
+        };
+        let query = FlowsQuery {
+            filter: args.filter.clone(),
+            limit: args.limit,
+            since: args.since.clone(),
+            follow: args.follow.then_some(true),
+            format: Some(format),
+            ..FlowsQuery::default()
+        };
+        if !args.follow && !args.tsv {
+            let answer = self.client.get::<Flows>(endpoint::FLOWS, &query).await?;
+            return self.print(&answer.json, || print::flows(&answer.value.flows));
+        }
+        let lines = self.client.lines(endpoint::FLOWS, &query).await?;
+        if args.tsv || self.json {
+            self.copy(lines).await
+        } else {
+            self.follow(lines).await
+        }
+    }
+
+    /// Prints lines as they came.
+    async fn copy(&self, mut lines: Lines) -> Result<Exit, CliError> {
+        while let Some(mut line) = lines.next().await? {
+            line.push(b'\n');
+            if self.output.bytes(&line)? == Reader::Gone {
+                break;
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    async fn follow(&self, mut lines: Lines) -> Result<Exit, CliError> {
+        let mut reader = self.output.page(&print::flow_header())?;
+        while reader == Reader::Present {
+            let Some(line) = lines.next().await? else {
+                break;
+            };
+            let flow: Flow =
+                serde_json::from_slice(&line).map_err(|error| ClientError::NotUnderstood {
+                    path: endpoint::FLOWS.to_owned(),
+                    message: error.to_string(),
+                })?;
+            reader = self.output.page(&print::flow_line(&flow))?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    async fn top(&self, args: TopArgs) -> Result<Exit, CliError> {
+        check_filter(args.filter.as_deref())?;
+        let query = TopQuery {
+            by: Some(args.by),
+            metric: Some(args.metric),
+            limit: Some(args.limit),
+            filter: args.filter,
+            since: args.since,
+        };
+        let answer = self.client.get::<Top>(endpoint::TOP, &query).await?;
+        self.print(&answer.json, || print::top(&answer.value))
+    }
+
+    async fn explain(&self, args: ExplainArgs) -> Result<Exit, CliError> {
+        let query = ExplainQuery {
+            src: args.src,
+            dst: args.dst,
+            service: args.service,
+        };
+        let answer = self
+            .client
+            .get::<Explain>(endpoint::EXPLAIN, &query)
+            .await?;
+        self.print(&answer.json, || print::explain(&answer.value))?;
+        Ok(if answer.value.verdict.permits() {
+            Exit::Ok
+        } else {
+            Exit::No
+        })
+    }
+
+    async fn accounting(&self) -> Result<Exit, CliError> {
+        let answer = self
+            .client
+            .get::<Accounting>(endpoint::ACCOUNTING, &())
+            .await?;
+        self.print(&answer.json, || print::accounting(&answer.value))?;
+        Ok(if answer.value.balanced {
+            Exit::Ok
+        } else {
+            Exit::No
+        })
+    }
+
+    async fn policy(&self, command: PolicyCommand) -> Result<Exit, CliError> {
+        match command {
+            PolicyCommand::Check { file } => self.policy_check(&file).await,
+            PolicyCommand::Apply { file, note } => self.policy_apply(file, note).await,
+            PolicyCommand::Show { revision, text } => self.policy_show(revision, text).await,
+            PolicyCommand::Rules => {
+                let print = |rules: &Rules| print::rules(rules, now());
+                self.table(endpoint::RULES, print).await
+            }
+            PolicyCommand::Log => {
+                self.table::<PolicyLog>(endpoint::POLICY_LOG, print::policy_log)
+                    .await
+            }
+            PolicyCommand::Rollback { revision, note } => {
+                self.policy_rollback(revision, note).await
+            }
+        }
+    }
+
+    async fn policy_check(&self, file: &Path) -> Result<Exit, CliError> {
+        let request = CheckRequest {
+            text: read(file)?,
+            file_name: file.display().to_string(),
+        };
+        let answer = self
+            .client
+            .post::<CheckResult>(endpoint::POLICY_CHECK, &request)
+            .await?;
+        let result = &answer.value;
+        if !self.json {
+            self.output
+                .error_page(&print::details(&result.errors, "error"));
+            self.output
+                .error_page(&print::details(&result.warnings, "warning"));
+        }
+        self.print(&answer.json, || print::checked(&request.file_name, result))?;
+        Ok(if result.valid { Exit::Ok } else { Exit::No })
+    }
+
+    async fn policy_apply(&self, file: PathBuf, note: String) -> Result<Exit, CliError> {
+        let file_name = file.display().to_string();
+        let text = read(&file)?;
+        let request = ApplyRequest {
+            text,
+            file_name,
+            author: author(),
+            note,
+        };
+        let answer = self
+            .client
+            .post::<ApplyResult>(endpoint::POLICY_APPLY, &request)
+            .await?;
+        if !self.json {
+            self.output
+                .error_page(&print::details(&answer.value.warnings, "warning"));
+        }
+        self.print(&answer.json, || {
+            print::applied(&request.file_name, &answer.value)
+        })
+    }
+
+    async fn policy_rollback(
+        &self,
+        revision: Option<String>,
+        note: String,
+    ) -> Result<Exit, CliError> {
+        let revision = revision.unwrap_or_else(|| "previous".to_owned());
+        let request = RollbackRequest {
+            revision,
+            author: author(),
+            note,
+        };
+        let answer = self
+            .client
+            .post::<ApplyResult>(endpoint::POLICY_ROLLBACK, &request)
+            .await?;
+        if !self.json {
+            self.output
+                .error_page(&print::details(&answer.value.warnings, "warning"));
+        }
+        self.print(&answer.json, || {
+            print::applied("the earlier revision", &answer.value)
+        })
+    }
+
+    async fn policy_show(&self, revision: Option<String>, text: bool) -> Result<Exit, CliError> {
+        if let Some(revision) = revision {
+            let query = RevisionQuery { revision };
+            let answer = self
+                .client
+                .get::<Revision>(endpoint::POLICY_REVISION, &query)
+                .await?;
+            if text {
+                return self
+                    .output
+                    .bytes(answer.value.text.as_bytes())
+                    .map(|_| Exit::Ok);
+            }
+            return self.print(&answer.json, || print::revision(&answer.value));
+        }
+        let answer = self
+            .client
+            .get::<PolicyInForce>(endpoint::POLICY, &())
+            .await?;
+        if text {
+            return self
+                .output
+                .bytes(answer.value.text.as_bytes())
+                .map(|_| Exit::Ok);
+        }
+        self.print(&answer.json, || print::policy_in_force(&answer.value))
+    }
+}
+
+/// Checks and applies a policy through `client`: what `up` and `replay` do with `--policy`.
+pub(crate) async fn check_policy(
+    client: &Client,
+    file: &Path,
+    output: Output,
+) -> Result<Option<ApplyRequest>, CliError> {
+    let file_name = file.display().to_string();
+    let request = CheckRequest {
+        text: read(file)?,
+        file_name,
+    };
+    let result = client
+        .post::<CheckResult>(endpoint::POLICY_CHECK, &request)
+        .await?
+        .value;
+    output.error_page(&print::details(&result.errors, "error"));
+    output.error_page(&print::details(&result.warnings, "warning"));
+    if !result.valid {
+        output.error_page(&print::checked(&request.file_name, &result));
+        return Ok(None);
+    }
+    let CheckRequest { text, file_name } = request;
+    Ok(Some(ApplyRequest {
+        text,
+        file_name,
+        author: author(),
+        note: String::new(),
+    }))
+}

@@ -1,0 +1,147 @@
+//! Flows: names first, addresses second.
+
+use api::Flow;
+use api::words::{Action, VerdictSource};
+
+use crate::page::{Align, Grid, Page, Tone};
+use crate::quantity::{bytes, clock_ms, count};
+
+const COLUMNS: &[(&str, Align)] = &[
+    ("first", Align::Left),
+    ("source", Align::Left),
+    ("destination", Align::Left),
+    ("service", Align::Left),
+    ("packets", Align::Right),
+    ("bytes", Align::Right),
+    ("verdict", Align::Left),
+    ("why", Align::Left),
+    ("addresses", Align::Left),
+];
+
+/// Flows as a table, in the order given.
+#[must_use]
+pub fn flows(flows: &[Flow]) -> Page {
+    let mut page = Page::new();
+    if flows.is_empty() {
+        page.line(Tone::Faint, "no flows");
+        return page;
+    }
+    let mut grid = Grid::new(COLUMNS);
+    for flow in flows {
+        grid.row(tone(flow), cells(flow).into());
+    }
+    page.table(grid);
+    page
+}
+
+/// Widths for lines that are printed before the next flow is known.
+const WIDTHS: [usize; 8] = [12, 20, 20, 14, 13, 17, 14, 22];
+
+/// Header above lines of [`flow_line`].
+#[must_use]
+pub fn flow_header() -> Page {
+    let names: Vec<String> = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut page = Page::new();
+    page.line(Tone::Heading, fixed_width(&names));
+    page
+}
+
+/// One flow as one line, for `--follow`.
+#[must_use]
+pub fn flow_line(flow: &Flow) -> Page {
+    let mut page = Page::new();
+    page.line(tone(flow), fixed_width(&cells(flow)));
+    page
+}
+
+fn fixed_width(cells: &[String]) -> String {
+    let mut line = String::new();
+    for (at, cell) in cells.iter().enumerate() {
+        let width = WIDTHS.get(at).copied().unwrap_or(0);
+        match COLUMNS[at].1 {
+            Align::Left => line.push_str(&format!("{cell:<width$}  ")),
+            Align::Right => line.push_str(&format!("{cell:>width$}  ")),
+        }
+    }
+    line
+}
+
+fn tone(flow: &Flow) -> Tone {
+    if !flow.verdict.permits() {
+        Tone::Bad
+    } else if !flow.pending_verdict.permits() {
+        Tone::Warning
+    } else {
+        Tone::Plain
+    }
+}
+
+fn cells(flow: &Flow) -> [String; 9] {
+    [
+        clock_ms(flow.first_ts),
+        end(flow.src_name.as_deref(), &flow.src_segments, &flow.src),
+        end(flow.dst_name.as_deref(), &flow.dst_segments, &flow.dst),
+        flow.service_label(),
+        pair(count(flow.pkts_fwd), count(flow.pkts_rev)),
+        pair(bytes(flow.bytes_fwd), bytes(flow.bytes_rev)),
+        verdict(flow.verdict, flow.pending_verdict),
+        why(flow),
+        addresses(flow),
+    ]
+}
+
+/// Name of the workload; else the address with the segment it is in.
+fn end(name: Option<&str>, segments: &[std::sync::Arc<str>], address: &std::net::IpAddr) -> String {
+    match (name, segments.first()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(segment)) => format!("{address} ({segment})"),
+        (None, None) => address.to_string(),
+    }
+}
+
+fn pair(fwd: String, rev: String) -> String {
+    format!("{fwd} / {rev}")
+}
+
+/// The enforced verdict, with the pending one where it would be another.
+pub(super) fn verdict(enforced: Action, pending: Action) -> String {
+    if enforced == pending {
+        enforced.to_string()
+    } else {
+        format!("{enforced} ({pending})")
+    }
+}
+
+/// Who decided: the rule, or the authority where no rule did.
+fn why(flow: &Flow) -> String {
+    let enforced = authority(flow.rule.as_deref(), flow.verdict_source);
+    if flow.verdict == flow.pending_verdict {
+        return enforced;
+    }
+    format!(
+        "{enforced} ({})",
+        authority(flow.pending_rule.as_deref(), flow.pending_source)
+    )
+}
+
+/// The rule's name, or the word for what decided instead.
+pub(super) fn authority(rule: Option<&str>, source: VerdictSource) -> String {
+    match (rule, source) {
+        (Some(rule), VerdictSource::Rule) => rule.to_owned(),
+        (Some(rule), source) => format!("{rule}, {source}"),
+        (None, source) => source.to_string(),
+    }
+}
+
+/// `10.0.1.10:40000 > 10.0.2.10:443`, without ports where the protocol has none.
+fn addresses(flow: &Flow) -> String {
+    let end = |address: std::net::IpAddr, port: u16| match port {
+        0 => address.to_string(),
+        port => std::net::SocketAddr::new(address, port).to_string(),
+    };
+    format!(
+        "{} > {}",
+        end(flow.src, flow.sport),
+        end(flow.dst, flow.dport)
+    )
+}

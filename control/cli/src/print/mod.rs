@@ -1,0 +1,21 @@
+//! One printer for every answer of the API: values in, a [`Page`](crate::page::Page) out.
+
+mod accounting;
+mod doctor;
+mod explain;
+mod flows;
+mod policy;
+mod ports;
+mod status;
+mod top;
+
+pub use accounting::accounting;
+pub use doctor::{doctor, doctor_summary};
+pub use explain::explain;
+pub use flows::{flow_header, flow_line, flows};
+pub use policy::{
+    applied, checked, details, policy_in_force, policy_log, revision, rules, segments, workloads,
+};
+pub use ports::{drops, ports};
+pub use status::{Overview, status};
+pub use top::top;

@@ -1,0 +1,13 @@
+//! The two processes that `up` and `replay` start: found, started, watched, stopped.
+
+mod bound;
+mod child;
+mod last_resort;
+mod locate;
+mod signals;
+
+pub use bound::become_bound_child;
+pub use child::{Child, ChildError, Environment, Logs};
+pub use last_resort::{guard_panics, remove_on_panic};
+pub use locate::{LocateError, Programs};
+pub use signals::Signals;

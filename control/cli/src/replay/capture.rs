@@ -1,0 +1,615 @@
+//! Reads the frame headers of a capture file before the dataplane does.
+//!
+//! The dataplane reads captures with libpcap inside net_pcap, which ends a damaged file without a
+//! word: the driver sees "no more packets" whether the file is complete or cut. This walk reads
+//! the same record headers by the same rules (libpcap `sf-pcap.c` and `sf-pcapng.c`), so that the
+//! operator learns how many frames there are, whether the file is cut and after which frame, and
+//! what to do about a file that cannot be replayed at all. Frame bytes are skipped, never parsed.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::link_type::link_type_name;
+
+/// libpcap's limit for one captured frame on Ethernet, bytes (`MAXIMUM_SNAPLEN`).
+const FRAME_BYTES_MAX: u32 = 262_144;
+/// libpcap's limit for one pcapng block, bytes (`INITIAL_MAX_BLOCKSIZE`).
+const BLOCK_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// LINKTYPE_ETHERNET of the tcpdump.org registry.
+const LINK_TYPE_ETHERNET: u16 = 1;
+
+const BLOCK_SECTION: u32 = 0x0a0d_0d0a;
+const BLOCK_INTERFACE: u32 = 1;
+const BLOCK_PACKET: u32 = 2;
+const BLOCK_SIMPLE_PACKET: u32 = 3;
+const BLOCK_ENHANCED_PACKET: u32 = 6;
+
+/// What a walk over a capture found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// File format, as people call it.
+    pub format: &'static str,
+    /// Frames that can be read, up to the cut if there is one.
+    pub frames: u64,
+    /// Where and why reading ends before the end of the file.
+    pub cut: Option<Cut>,
+}
+
+/// The place from which on a capture cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Number of the last whole frame (1-based); 0 where not even the first is whole.
+    pub after_frame: u64,
+    /// What is wrong behind it.
+    pub reason: String,
+}
+
+/// Why a file cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// Opening or reading failed.
+    #[error("cannot read capture {path}: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A directory, a pipe, a device.
+    #[error("cannot replay {path}: it is a {kind}; give the name of a capture file (pcap or pcapng)",
+        path = path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// Zero bytes.
+    #[error("capture {path} is empty (0 bytes); record it again, for example with \
+             `tcpdump -w {path} -c 1000`", path = path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A good header with nothing behind it.
+    #[error("capture {path} holds no frames: {reason}; there is nothing to replay",
+        path = path.display())]
+    NoFrames {
+        /// The file.
+        path: PathBuf,
+        /// Whether the file is cut or simply has no frames.
+        reason: String,
+    },
+    /// The first bytes are no capture's.
+    #[error("{path} is not a capture: {found}; ringfence replays pcap and pcapng{advice}",
+        path = path.display())]
+    NotACapture {
+        /// The file.
+        path: PathBuf,
+        /// What its first bytes say.
+        found: String,
+        /// How to make a capture of it, starting with its own separator; may be empty.
+        advice: &'static str,
+    },
+    /// Not Ethernet.
+    #[error("capture {path} has link type {link_type} ({name}); ringfence replays Ethernet \
+             (link type 1) only", path = path.display())]
+    NotEthernet {
+        /// The file.
+        path: PathBuf,
+        /// Number in the tcpdump.org registry.
+        link_type: u16,
+        /// Its name there.
+        name: &'static str,
+    },
+}
+
+/// Walks the whole file.
+///
+/// # Unbounded
+/// One step per frame of the file.
+///
+/// # Errors
+/// [`CaptureError`], when no frame of the file can be replayed.
+pub fn inspect(path: &Path) -> Result<Capture, CaptureError> {
+    let unreadable = |source| CaptureError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() {
+            "directory"
+        } else {
+            "pipe or device"
+        };
+        return Err(CaptureError::NotAFile {
+            path: path.to_owned(),
+            kind,
+        });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    if metadata.len() == 0 {
+        return Err(CaptureError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    let mut source = Source {
+        reader: BufReader::with_capacity(1 << 16, file),
+    };
+    let found = walk(&mut source).map_err(|stop| match stop {
+        Stop::Io(source) => unreadable(source),
+        Stop::NotACapture { found, advice } => CaptureError::NotACapture {
+            path: path.to_owned(),
+            found,
+            advice,
+        },
+        Stop::NotEthernet(link_type) => CaptureError::NotEthernet {
+            path: path.to_owned(),
+            link_type,
+            name: link_type_name(link_type),
+        },
+    })?;
+    if found.frames == 0 {
+        let reason = match &found.cut {
+            Some(cut) => format!("its first frame cannot be read ({})", cut.reason),
+            None => format!(
+                "it is a {} file with a header and nothing else",
+                found.format
+            ),
+        };
+        return Err(CaptureError::NoFrames {
+            path: path.to_owned(),
+            reason,
+        });
+    }
+    Ok(found)
+}
+
+/// Why a walk ends without a capture.
+#[derive(Debug)]
+enum Stop {
+    Io(io::Error),
+    NotACapture { found: String, advice: &'static str },
+    NotEthernet(u16),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Bytes of the file in order.
+struct Source<R> {
+    reader: R,
+}
+
+impl<R: Read> Source<R> {
+    /// Fills `buffer`, or tells how many bytes there were.
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<Result<(), usize>> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(if filled == buffer.len() {
+            Ok(())
+        } else {
+            Err(filled)
+        })
+    }
+
+    /// Passes over `count` bytes, or tells how many there were.
+    fn skip(&mut self, count: u64) -> io::Result<Result<(), u64>> {
+        let passed = io::copy(&mut self.reader.by_ref().take(count), &mut io::sink())?;
+        Ok(if passed == count { Ok(()) } else { Err(passed) })
+    }
+}
+
+/// Byte order of a file, found from its magic number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Little,
+    Big,
+}
+
+impl Order {
+    fn u16(self, bytes: &[u8]) -> u16 {
+        let array = [bytes[0], bytes[1]];
+        match self {
+            Self::Little => u16::from_le_bytes(array),
+            Self::Big => u16::from_be_bytes(array),
+        }
+    }
+
+    fn u32(self, bytes: &[u8]) -> u32 {
+        let array = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        match self {
+            Self::Little => u32::from_le_bytes(array),
+            Self::Big => u32::from_be_bytes(array),
+        }
+    }
+}
+
+fn walk<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
+    let mut magic = [0; 4];
+    if let Err(count) = source.take(&mut magic)? {
+        let found = format!(
+            "it has only {count} byte{}",
+            if count == 1 { "" } else { "s" }
+        );
+        return Err(Stop::NotACapture { found, advice: "" });
+    }
+    let record_bytes = |modified| if modified { 24 } else { 16 };
+    match u32::from_le_bytes(magic) {
+        0xa1b2_c3d4 | 0xa1b2_3c4d => walk_pcap(source, Order::Little, record_bytes(false)),
+        0xd4c3_b2a1 | 0x4d3c_b2a1 => walk_pcap(source, Order::Big, record_bytes(false)),
+        0xa1b2_cd34 => walk_pcap(source, Order::Little, record_bytes(true)),
+        0x34cd_b2a1 => walk_pcap(source, Order::Big, record_bytes(true)),
+        BLOCK_SECTION => walk_pcapng(source),
+        _ => Err(not_a_capture(magic)),
+    }
+}
+
+fn not_a_capture(magic: [u8; 4]) -> Stop {
+    let [a, b, c, d] = magic;
+    let (found, advice) = match magic {
+        [0x1f, 0x8b, ..] => ("it is gzip", "; unpack it first with `gunzip`"),
+        [0x28, 0xb5, 0x2f, 0xfd] => ("it is zstd", "; unpack it first with `unzstd`"),
+        [b'B', b'Z', b'h', _] => ("it is bzip2", "; unpack it first with `bunzip2`"),
+        [0xfd, b'7', b'z', b'X'] => ("it is xz", "; unpack it first with `unxz`"),
+        [b'P', b'K', 3, 4] => ("it is a zip archive", "; unpack it first with `unzip`"),
+        [b's', b'n', b'o', b'o'] => (
+            "it is a snoop capture",
+            "; convert it with `editcap -F pcap IN OUT`",
+        ),
+        _ => {
+            let found = format!("it begins with the bytes {a:02x} {b:02x} {c:02x} {d:02x}");
+            return Stop::NotACapture { found, advice: "" };
+        }
+    };
+    Stop::NotACapture {
+        found: found.to_owned(),
+        advice,
+    }
+}
+
+/// The pcap file format (draft-ietf-opsawg-pcap section 4), as libpcap reads it.
+fn walk_pcap<R: Read>(
+    source: &mut Source<R>,
+    order: Order,
+    record_bytes: usize,
+) -> Result<Capture, Stop> {
+    let mut header = [0; 20];
+    if let Err(count) = source.take(&mut header)? {
+        let found = format!("its pcap header is cut after {} of 24 bytes", count + 4);
+        return Err(Stop::NotACapture { found, advice: "" });
+    }
+    let (major, minor) = (order.u16(&header[0..2]), order.u16(&header[2..4]));
+    if major != 2 && major != 543 {
+        let found = format!("its pcap header says version {major}, and only version 2 is known");
+        return Err(Stop::NotACapture { found, advice: "" });
+    }
+    // The upper half holds the FCS length, not the link type.
+    let [low, high, ..] = order.u32(&header[16..20]).to_le_bytes();
+    let link_type = u16::from_le_bytes([low, high]);
+    if link_type != LINK_TYPE_ETHERNET {
+        return Err(Stop::NotEthernet(link_type));
+    }
+    // Writers before 2.3 stored the two lengths the other way round; those of 2.3 either way.
+    let swapped = if major == 543 || minor < 3 {
+        Swapped::Yes
+    } else {
+        Swapped::No
+    };
+    let record = Record {
+        order,
+        bytes: record_bytes,
+        swapped: if major == 2 && minor == 3 {
+            Swapped::Maybe
+        } else {
+            swapped
+        },
+    };
+    let mut frames = 0;
+    let cut = loop {
+        match walk_pcap_record(source, &record)? {
+            Step::Frame => frames += 1,
+            Step::Other => {}
+            Step::End => break None,
+            Step::Cut(reason) => {
+                break Some(Cut {
+                    after_frame: frames,
+                    reason,
+                });
+            }
+        }
+    };
+    Ok(Capture {
+        format: "pcap",
+        frames,
+        cut,
+    })
+}
+
+/// Whether the captured length of a frame header stands where the original length should.
+#[derive(Clone, Copy)]
+enum Swapped {
+    No,
+    Yes,
+    Maybe,
+}
+
+/// Layout of a pcap file's frame headers.
+struct Record {
+    order: Order,
+    bytes: usize,
+    swapped: Swapped,
+}
+
+impl Record {
+    fn captured(&self, header: &[u8]) -> u32 {
+        let (first, second) = (
+            self.order.u32(&header[8..12]),
+            self.order.u32(&header[12..16]),
+        );
+        match self.swapped {
+            Swapped::No => first,
+            Swapped::Yes => second,
+            Swapped::Maybe => first.min(second),
+        }
+    }
+}
+
+/// What one record or block of a capture turned out to be.
+enum Step {
+    Frame,
+    Other,
+    End,
+    Cut(String),
+}
+
+fn walk_pcap_record<R: Read>(source: &mut Source<R>, record: &Record) -> io::Result<Step> {
+    let record_bytes = record.bytes;
+    let mut header = [0; 24];
+    match source.take(&mut header[..record_bytes])? {
+        Ok(()) => {}
+        Err(0) => return Ok(Step::End),
+        Err(count) => {
+            return Ok(Step::Cut(format!(
+                "the file ends {count} bytes into a frame header of {record_bytes}"
+            )));
+        }
+    }
+    let captured = record.captured(&header);
+    if captured > FRAME_BYTES_MAX {
+        return Ok(Step::Cut(format!(
+            "the next frame header claims {captured} bytes, more than the {FRAME_BYTES_MAX} of \
+             the longest frame"
+        )));
+    }
+    Ok(match source.skip(u64::from(captured))? {
+        Ok(()) => Step::Frame,
+        Err(count) => Step::Cut(format!(
+            "the file ends {count} bytes into a frame of {captured}"
+        )),
+    })
+}
+
+/// State of a pcapng walk within one section.
+struct Section {
+    order: Order,
+    interfaces: u32,
+    /// Snapshot length of the first interface; libpcap ends at an interface with another.
+    snapshot: Option<u32>,
+}
+
+/// The pcapng file format (draft-ietf-opsawg-pcapng), as libpcap reads it.
+fn walk_pcapng<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
+    let order = match section_header(source, None)? {
+        Ok(order) => order,
+        Err(found) => return Err(Stop::NotACapture { found, advice: "" }),
+    };
+    let mut section = Section {
+        order,
+        interfaces: 0,
+        snapshot: None,
+    };
+    let mut frames = 0;
+    let cut = loop {
+        match walk_block(source, &mut section, frames)? {
+            Step::Frame => frames += 1,
+            Step::Other => {}
+            Step::End => break None,
+            Step::Cut(reason) => {
+                break Some(Cut {
+                    after_frame: frames,
+                    reason,
+                });
+            }
+        }
+    };
+    Ok(Capture {
+        format: "pcapng",
+        frames,
+        cut,
+    })
+}
+
+/// Reads a section header block behind its type. Inner error: what is wrong with it.
+fn section_header<R: Read>(
+    source: &mut Source<R>,
+    expected: Option<Order>,
+) -> io::Result<Result<Order, String>> {
+    let mut header = [0; 8];
+    if source.take(&mut header)?.is_err() {
+        return Ok(Err("its pcapng section header is cut".to_owned()));
+    }
+    let order = match [header[4], header[5], header[6], header[7]] {
+        [0x4d, 0x3c, 0x2b, 0x1a] => Order::Little,
+        [0x1a, 0x2b, 0x3c, 0x4d] => Order::Big,
+        _ => {
+            return Ok(Err(
+                "its pcapng section header has no byte-order magic".to_owned()
+            ));
+        }
+    };
+    if expected.is_some_and(|expected| expected != order) {
+        return Ok(Err("a section with the other byte order begins".to_owned()));
+    }
+    let length = order.u32(&header[0..4]);
+    if !(28..=BLOCK_BYTES_MAX).contains(&length) || !length.is_multiple_of(4) {
+        return Ok(Err(format!(
+            "its pcapng section header claims {length} bytes"
+        )));
+    }
+    Ok(match source.skip(u64::from(length) - 12)? {
+        Ok(()) => Ok(order),
+        Err(_) => Err("its pcapng section header is cut".to_owned()),
+    })
+}
+
+fn walk_block<R: Read>(
+    source: &mut Source<R>,
+    section: &mut Section,
+    frames: u64,
+) -> Result<Step, Stop> {
+    let mut kind = [0; 4];
+    match source.take(&mut kind)? {
+        Ok(()) => {}
+        Err(0) => return Ok(Step::End),
+        Err(_) => return Ok(Step::Cut("the file ends inside a block header".to_owned())),
+    }
+    let kind = section.order.u32(&kind);
+    if kind == BLOCK_SECTION {
+        return Ok(match section_header(source, Some(section.order))? {
+            Ok(_) => {
+                section.interfaces = 0;
+                Step::Other
+            }
+            Err(reason) => Step::Cut(reason),
+        });
+    }
+    let mut length = [0; 4];
+    if source.take(&mut length)?.is_err() {
+        return Ok(Step::Cut("the file ends inside a block header".to_owned()));
+    }
+    let length = section.order.u32(&length);
+    if !(12..=BLOCK_BYTES_MAX).contains(&length) || !length.is_multiple_of(4) {
+        return Ok(Step::Cut(format!(
+            "the next block claims a length of {length} bytes"
+        )));
+    }
+    let body_bytes = length - 12;
+    let mut fixed = [0; 20];
+    let fixed_bytes = fixed.len().min(body_bytes as usize);
+    if source.take(&mut fixed[..fixed_bytes])?.is_err()
+        || source
+            .skip(u64::from(body_bytes) - fixed_bytes as u64)?
+            .is_err()
+    {
+        return Ok(Step::Cut(format!(
+            "the file ends inside a block of {length} bytes"
+        )));
+    }
+    let mut trailer = [0; 4];
+    if source.take(&mut trailer)?.is_err() {
+        return Ok(Step::Cut(format!(
+            "the file ends inside a block of {length} bytes"
+        )));
+    }
+    if section.order.u32(&trailer) != length {
+        return Ok(Step::Cut(
+            "a block's two length fields contradict each other".to_owned(),
+        ));
+    }
+    judge_block(kind, &fixed[..fixed_bytes], body_bytes, section, frames)
+}
+
+/// Decides what a whole block means; `fixed` are the first bytes of its body.
+fn judge_block(
+    kind: u32,
+    fixed: &[u8],
+    body_bytes: u32,
+    section: &mut Section,
+    frames: u64,
+) -> Result<Step, Stop> {
+    let order = section.order;
+    let too_short = || {
+        Ok(Step::Cut(
+            "a block is shorter than its fixed fields".to_owned(),
+        ))
+    };
+    match kind {
+        BLOCK_INTERFACE if fixed.len() < 8 => too_short(),
+        BLOCK_INTERFACE => interface_block(fixed, section, frames),
+        BLOCK_ENHANCED_PACKET | BLOCK_PACKET if fixed.len() < 20 => too_short(),
+        BLOCK_ENHANCED_PACKET | BLOCK_PACKET => {
+            let interface = if kind == BLOCK_PACKET {
+                u32::from(order.u16(&fixed[0..2]))
+            } else {
+                order.u32(&fixed[0..4])
+            };
+            Ok(packet_step(
+                interface,
+                order.u32(&fixed[12..16]),
+                body_bytes - 20,
+                section,
+            ))
+        }
+        BLOCK_SIMPLE_PACKET if fixed.len() < 4 => too_short(),
+        BLOCK_SIMPLE_PACKET => {
+            let on_wire = order.u32(&fixed[0..4]);
+            let captured = on_wire.min(section.snapshot.unwrap_or(FRAME_BYTES_MAX));
+            Ok(packet_step(0, captured, body_bytes - 4, section))
+        }
+        _ => Ok(Step::Other),
+    }
+}
+
+fn interface_block(fixed: &[u8], section: &mut Section, frames: u64) -> Result<Step, Stop> {
+    let link_type = section.order.u16(&fixed[0..2]);
+    let snapshot = match section.order.u32(&fixed[4..8]) {
+        0 | 0x8000_0000.. => FRAME_BYTES_MAX,
+        stated => stated,
+    };
+    if link_type != LINK_TYPE_ETHERNET {
+        if frames == 0 {
+            return Err(Stop::NotEthernet(link_type));
+        }
+        return Ok(Step::Cut(format!(
+            "an interface of link type {link_type} ({}) begins, and the capture began with \
+             Ethernet; split it with `editcap`",
+            link_type_name(link_type)
+        )));
+    }
+    if section.snapshot.is_some_and(|first| first != snapshot) {
+        return Ok(Step::Cut(format!(
+            "an interface with the snapshot length {snapshot} begins, and libpcap reads only one \
+             snapshot length per file; rewrite it with `editcap -F pcap IN OUT`"
+        )));
+    }
+    section.snapshot = Some(snapshot);
+    section.interfaces += 1;
+    Ok(Step::Other)
+}
+
+fn packet_step(interface: u32, captured: u32, room_bytes: u32, section: &Section) -> Step {
+    if interface >= section.interfaces {
+        return Step::Cut(format!(
+            "a frame names interface {interface}, which is not described"
+        ));
+    }
+    if captured > room_bytes {
+        return Step::Cut(format!(
+            "a frame of {captured} bytes is announced in a block with room for {room_bytes}"
+        ));
+    }
+    Step::Frame
+}

@@ -1,0 +1,160 @@
+//! `ringfence replay`: a capture through the real dataplane, every flow printed.
+//!
+//! Both processes are started in a private directory with the capture as mirror port, and are gone
+//! afterwards, whatever happens. The phases are in [`run`]; each has a limit in time, and the
+//! message of a phase that takes too long says which it was.
+
+pub mod capture;
+mod link_type;
+mod report;
+mod run;
+mod workspace;
+
+use std::io::Write;
+use std::time::Duration;
+
+pub use capture::{Capture, CaptureError, Cut};
+pub use report::{Summary, order, summary};
+pub use run::Replayed;
+pub use workspace::WorkspaceError;
+
+use crate::args::{Format, ReplayArgs};
+use crate::commands::{check_filter, read};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::process::{Programs, Signals};
+
+/// Why a replay failed. The message is shown to the operator as is.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be replayed.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The private directory cannot be made.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// A phase took too long, and both processes answer.
+    #[error("replay: {what} took longer than {} s; both processes were ended{hint}", limit.as_secs())]
+    Slow {
+        /// The phase.
+        what: &'static str,
+        /// Its limit.
+        limit: Duration,
+        /// How to give it more time; may be empty.
+        hint: &'static str,
+    },
+    /// Not every flow that was recorded can be printed.
+    #[error(
+        "replay: {kept} of {collected} flow records were kept by the control process; the \
+             capture has more flows than can be printed; split it with `editcap -c`"
+    )]
+    NotAllKept {
+        /// Records collected.
+        collected: u64,
+        /// Records that can be printed.
+        kept: u64,
+    },
+}
+
+impl ReplayError {
+    /// The exit code that goes with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        Exit::Failed
+    }
+}
+
+impl From<ReplayError> for CliError {
+    fn from(error: ReplayError) -> Self {
+        Self::Replay(Box::new(error))
+    }
+}
+
+/// Replays a capture and prints its flows.
+pub(crate) async fn replay(
+    args: &ReplayArgs,
+    json: bool,
+    output: Output,
+) -> Result<Exit, CliError> {
+    // Everything that can be found wrong without starting a process is found here.
+    check_filter(args.filter.as_deref())?;
+    let capture = capture::inspect(&args.capture).map_err(ReplayError::from)?;
+    if let Some(policy) = &args.policy {
+        read(policy)?;
+    }
+    let programs = Programs::locate()?;
+    let mut signals = Signals::new().map_err(CliError::Runtime)?;
+    let workspace = workspace::Workspace::make(args, &capture).map_err(ReplayError::from)?;
+    let mut run = run::Run::new(args, &capture, &workspace, programs, output);
+    let ended = tokio::select! {
+        ended = run.phases() => Some(ended),
+        _ = signals.next() => None,
+    };
+    // The processes end before their directory goes.
+    run.end().await;
+    drop(workspace);
+    let Some(mut replayed) = ended.transpose()? else {
+        output.warning("interrupted: no flows are printed");
+        return Ok(Exit::Interrupted);
+    };
+    let Some(result) = replayed.take() else {
+        return Ok(Exit::No);
+    };
+    if let Some(cut) = &capture.cut {
+        output.warning(&format!(
+            "{} is damaged behind frame {}: {}; the flows are those of the frames before",
+            args.capture.display(),
+            cut.after_frame,
+            cut.reason
+        ));
+    }
+    let format = args
+        .format
+        .unwrap_or(if json { Format::Json } else { Format::Table });
+    print(args, &result, format, output)?;
+    let summary = Summary {
+        capture: &capture,
+        result: &result,
+        filtered: args.filter.is_some(),
+    };
+    output.error_page(&report::summary(
+        &args.capture.display().to_string(),
+        &summary,
+    ));
+    Ok(if result.accounting.balanced {
+        Exit::Ok
+    } else {
+        Exit::No
+    })
+}
+
+fn print(
+    args: &ReplayArgs,
+    result: &run::Replayed,
+    format: Format,
+    output: Output,
+) -> Result<(), CliError> {
+    let Some(path) = &args.out else {
+        return match format {
+            Format::Table => output.page(&crate::print::flows(&result.flows)).map(|_| ()),
+            Format::Tsv | Format::Json => output
+                .bytes(&report::lines(&result.flows, format))
+                .map(|_| ()),
+        };
+    };
+    let text = match format {
+        Format::Table => crate::print::flows(&result.flows)
+            .render(false)
+            .into_bytes(),
+        Format::Tsv | Format::Json => report::lines(&result.flows, format),
+    };
+    let unwritable = |source| CliError::Unwritable {
+        path: path.clone(),
+        source,
+    };
+    let mut file = std::fs::File::create(path).map_err(unwritable)?;
+    file.write_all(&text)
+        .and_then(|()| file.sync_all())
+        .map_err(unwritable)
+}

@@ -1,0 +1,295 @@
+//! The phases of a replay, each with its limit in time.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use api::flow::FlowsFormat;
+use api::policy::ApplyResult;
+use api::status::DataplaneState;
+use api::{Accounting, Flow, FlowsQuery, Status, endpoint};
+
+use super::ReplayError;
+use super::capture::Capture;
+use super::report::order;
+use super::workspace::Workspace;
+use crate::args::ReplayArgs;
+use crate::client::Client;
+use crate::commands::check_policy;
+use crate::error::{CliError, ClientError};
+use crate::output::Output;
+use crate::process::{Child, Logs, Programs};
+use crate::quantity::count;
+
+/// From its start to the control process's first answer.
+const CONTROL_READY_LIMIT: Duration = Duration::from_secs(30);
+/// From its start until control has the dataplane's shared memory.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// From the dataplane's end until every record can be read.
+const COLLECT_LIMIT: Duration = Duration::from_secs(60);
+/// From being asked to stop to the end.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How often a phase looks whether it is done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often progress is drawn.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a replay found.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Flow records that the filter lets through, in order.
+    pub flows: Vec<Flow>,
+    /// Records in all.
+    pub records: u64,
+    /// Where every packet went.
+    pub accounting: Accounting,
+}
+
+/// One replay: what it is about and the processes that run.
+pub(super) struct Run<'a> {
+    args: &'a ReplayArgs,
+    capture: &'a Capture,
+    workspace: &'a Workspace,
+    programs: Programs,
+    client: Client,
+    output: Output,
+    control: Option<Child>,
+    dataplane: Option<Child>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        args: &'a ReplayArgs,
+        capture: &'a Capture,
+        workspace: &'a Workspace,
+        programs: Programs,
+        output: Output,
+    ) -> Self {
+        let client = Client::new(workspace.socket());
+        Self {
+            args,
+            capture,
+            workspace,
+            programs,
+            client,
+            output,
+            control: None,
+            dataplane: None,
+        }
+    }
+
+    /// All phases. None where the policy is not valid, which has then been told.
+    pub(super) async fn phases(&mut self) -> Result<Option<Replayed>, CliError> {
+        self.start_control().await?;
+        let policy = match &self.args.policy {
+            None => None,
+            Some(file) => match check_policy(&self.client, file, self.output).await? {
+                None => return Ok(None),
+                request => request,
+            },
+        };
+        self.start_dataplane().await?;
+        if let Some(request) = policy {
+            self.client
+                .post::<ApplyResult>(endpoint::POLICY_APPLY, &request)
+                .await?;
+        }
+        self.finish_capture().await?;
+        self.collect().await?;
+        self.fetch().await.map(Some)
+    }
+
+    /// Ends what still runs, in order: control sends its last IPFIX messages.
+    pub(super) async fn end(&mut self) {
+        let children = [self.dataplane.take(), self.control.take()];
+        for mut child in children.into_iter().flatten() {
+            // A child that has to be killed has done its work: everything was fetched before.
+            let _ = child.stop(STOP_LIMIT).await;
+        }
+    }
+
+    fn start(
+        &self,
+        name: &'static str,
+        program: &Path,
+        configuration: &Path,
+    ) -> Result<Child, CliError> {
+        let environment = self.workspace.environment();
+        let arguments = [Path::new("--config"), configuration];
+        Ok(Child::start(
+            name,
+            program,
+            arguments,
+            &environment,
+            Logs::Kept,
+        )?)
+    }
+
+    async fn start_control(&mut self) -> Result<(), CliError> {
+        let configuration = self.workspace.control_config();
+        let mut control = self.start("control", &self.programs.control, &configuration)?;
+        let deadline = Instant::now() + CONTROL_READY_LIMIT;
+        while self.status().await.is_err() {
+            if Instant::now() > deadline {
+                return Err(control
+                    .hung_error("answer on its socket", CONTROL_READY_LIMIT)
+                    .into());
+            }
+            if ended_within(&mut control, LOOK_INTERVAL).await {
+                return Err(control.ended_error("before it was ready").into());
+            }
+        }
+        self.control = Some(control);
+        Ok(())
+    }
+
+    async fn start_dataplane(&mut self) -> Result<(), CliError> {
+        let configuration = self.workspace.dataplane_config();
+        let mut dataplane = self.start("dataplane", &self.programs.dataplane, &configuration)?;
+        let deadline = Instant::now() + CONNECT_LIMIT;
+        while !self.status().await?.dataplane_seen() {
+            if Instant::now() > deadline {
+                let what = "connect to the control process";
+                return Err(dataplane.hung_error(what, CONNECT_LIMIT).into());
+            }
+            if ended_within(&mut dataplane, LOOK_INTERVAL).await {
+                // A short capture may be over before control was asked again.
+                if self.status().await?.dataplane_seen() {
+                    break;
+                }
+                return Err(dataplane.ended_error("before it read the capture").into());
+            }
+        }
+        self.dataplane = Some(dataplane);
+        Ok(())
+    }
+
+    /// Waits until the dataplane has read the capture, recorded every flow, and ended.
+    async fn finish_capture(&mut self) -> Result<(), CliError> {
+        let limit = Duration::from_secs(self.args.timeout);
+        let deadline = Instant::now() + limit;
+        let Some(mut dataplane) = self.dataplane.take() else {
+            return Ok(());
+        };
+        let ended = loop {
+            match tokio::time::timeout(PROGRESS_INTERVAL, dataplane.wait()).await {
+                Ok(ended) => break ended.map_err(CliError::Runtime)?,
+                Err(_) => self.draw_progress().await,
+            }
+            if Instant::now() > deadline {
+                self.clear_progress();
+                return Err(dataplane
+                    .hung_error("finish the capture (see --timeout)", limit)
+                    .into());
+            }
+        };
+        self.clear_progress();
+        if !ended.success() {
+            return Err(dataplane
+                .ended_error("while it was reading the capture")
+                .into());
+        }
+        Ok(())
+    }
+
+    /// Waits until control has collected every record of the dataplane that has ended.
+    async fn collect(&self) -> Result<(), CliError> {
+        let deadline = Instant::now() + COLLECT_LIMIT;
+        loop {
+            let status = self.status().await?;
+            if status.flows.drained && status.dataplane.state != DataplaneState::Running {
+                if status.flows.oldest_out > 0 {
+                    let (collected, kept) = (status.flows.collected, status.flows.kept);
+                    return Err(ReplayError::NotAllKept { collected, kept }.into());
+                }
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let what = "collecting the last flow records";
+                return Err(ReplayError::Slow {
+                    what,
+                    limit: COLLECT_LIMIT,
+                    hint: "",
+                }
+                .into());
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn fetch(&self) -> Result<Replayed, CliError> {
+        let accounting = self
+            .client
+            .get::<Accounting>(endpoint::ACCOUNTING, &())
+            .await?
+            .value;
+        let query = FlowsQuery {
+            filter: self.args.filter.clone(),
+            limit: Some(0),
+            format: Some(FlowsFormat::Ndjson),
+            ..FlowsQuery::default()
+        };
+        let mut lines = self.client.lines(endpoint::FLOWS, &query).await?;
+        let mut flows = Vec::new();
+        while let Some(line) = lines.next().await? {
+            flows.push(serde_json::from_slice::<Flow>(&line).map_err(|error| {
+                ClientError::NotUnderstood {
+                    path: endpoint::FLOWS.to_owned(),
+                    message: error.to_string(),
+                }
+            })?);
+        }
+        flows.sort_by(order);
+        Ok(Replayed {
+            flows,
+            records: accounting.records.collected,
+            accounting,
+        })
+    }
+
+    async fn status(&self) -> Result<Status, ClientError> {
+        self.client
+            .get::<Status>(endpoint::STATUS, &())
+            .await
+            .map(|answer| answer.value)
+    }
+
+    async fn draw_progress(&self) {
+        if !self.output.draws_progress() {
+            return;
+        }
+        let Ok(status) = self.status().await else {
+            return;
+        };
+        let (read, all) = (status.traffic.rx_packets, self.capture.frames);
+        let percent = u128::from(read) * 100 / u128::from(all.max(1));
+        let line = format!("\r{percent:>3} %  {} of {} frames", count(read), count(all));
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+
+    fn clear_progress(&self) {
+        if self.output.draws_progress() {
+            let _ = std::io::stderr().lock().write_all(b"\r\x1b[K");
+        }
+    }
+}
+
+/// What a replay asks of a status.
+trait Seen {
+    /// Whether control has, or has had, the dataplane's shared memory.
+    fn dataplane_seen(&self) -> bool;
+}
+
+impl Seen for Status {
+    fn dataplane_seen(&self) -> bool {
+        self.dataplane.connects > 0
+            || matches!(
+                self.dataplane.state,
+                DataplaneState::Running | DataplaneState::Finished
+            )
+    }
+}
+
+async fn ended_within(child: &mut Child, wait: Duration) -> bool {
+    tokio::time::timeout(wait, child.wait()).await.is_ok()
+}
