@@ -36,6 +36,7 @@
 mod account;
 mod ageing;
 mod cache;
+mod change;
 mod context;
 mod counters;
 mod entry;

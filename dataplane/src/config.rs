@@ -1,0 +1,695 @@
+//! Configuration: a TOML file, then `RINGFENCE_DATAPLANE_*` environment variables, then flags.
+//!
+//! [`Config`] is what was written, [`Config::validate`] turns it into [`ValidConfig`], after which
+//! nothing is optional that must exist and every limit is inside its bounds.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Workers (polling cores) at most.
+pub const WORKERS_MAX: usize = abi::counters::WORKERS_MAX;
+/// Lanes at most: every lane has up to two ports in the stats segment.
+pub const LANES_MAX: usize = abi::counters::PORTS_MAX / 2;
+/// Flows per worker at most (10 million take 2 GiB; this is the addressable limit).
+pub const FLOWS_MAX: usize = 1 << 27;
+/// Buffers (mbufs) at most.
+pub const MBUFS_MAX: u32 = 1 << 24;
+/// Records per ring: a power of two in these bounds.
+pub const RING_RECORDS_MIN: u32 = 256;
+/// See [`RING_RECORDS_MIN`].
+pub const RING_RECORDS_MAX: u32 = 1 << 22;
+
+/// Why a configuration was refused. The message is shown to the operator as is.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there or not readable.
+    #[error(
+        "configuration file {path}: {source}; give another with --config, or none to use the defaults"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A key is unknown, or a value has the wrong shape.
+    #[error("configuration: {0}")]
+    Shape(Box<figment::Error>),
+    /// A value is outside its bounds.
+    #[error("configuration: `{key}` is {value}, but {must}")]
+    Bounds {
+        /// Dotted key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What it must be.
+        must: String,
+    },
+    /// A lane is not a lane.
+    #[error("configuration: lane `{lane}` {what}; give `inside` and `outside`, or only `mirror`")]
+    Lane {
+        /// Name of the lane.
+        lane: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No lane at all.
+    #[error("configuration: no lane; add a [[lane]] with `inside` and `outside`, or with `mirror`")]
+    NoLane,
+}
+
+/// Everything, as written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directories, cores, waiting.
+    pub dataplane: Process,
+    /// Buffers and rings.
+    pub memory: Memory,
+    /// What EAL is started with.
+    pub eal: EalConfig,
+    /// Ports, in pairs or as mirrors.
+    #[serde(rename = "lane")]
+    pub lanes: Vec<LaneConfig>,
+    /// The flow cache.
+    pub flow: FlowConfig,
+    /// What happens when something is not as it should be.
+    pub exception: Exceptions,
+    /// What is not IP.
+    pub pass: PassTable,
+    /// Answers to rejected packets.
+    pub reject: RejectConfig,
+    /// Offline runs over a capture.
+    pub replay: ReplayConfig,
+}
+
+/// `[dataplane]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Process {
+    /// Where `dataplane.sock` lives.
+    pub run_dir: PathBuf,
+    /// Where the last good policy image is kept.
+    pub state_dir: PathBuf,
+    /// CPU of each worker; empty: one worker on the first allowed CPU that is not `main_cpu`.
+    pub workers: Vec<usize>,
+    /// CPU of the main thread.
+    pub main_cpu: Option<usize>,
+    /// What an idle core does.
+    pub idle: Idle,
+    /// How often a core commits its counters to the stats segment.
+    #[serde(with = "duration")]
+    pub commit_interval: Duration,
+    /// Attempts to hand a burst to a full transmit queue before the rest is dropped and counted.
+    pub tx_attempts_max: u32,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            run_dir: "/run/ringfence".into(),
+            state_dir: "/var/lib/ringfence/dataplane".into(),
+            workers: Vec::new(),
+            main_cpu: None,
+            idle: Idle::None,
+            commit_interval: Duration::from_millis(100),
+            tx_attempts_max: 4,
+        }
+    }
+}
+
+/// What a core does after rounds without a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// Polls on: no added latency, the core is always busy.
+    #[default]
+    None,
+    /// Pauses the pipeline between polls: well under a microsecond added, the core stays busy but
+    /// leaves its sibling thread and its power budget alone.
+    Pause,
+    /// Sleeps after a while without packets: up to about 150 microseconds are added to the first
+    /// packet after the silence; an idle core costs a few per cent of its time.
+    Sleep,
+}
+
+/// `[memory]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Whether hugepages are used.
+    pub hugepages: Hugepages,
+    /// Buffers in the pool; a pcap port with `infinite` needs one for every frame of its file and
+    /// raises this by itself.
+    pub mbufs: u32,
+    /// Bytes of a frame that one buffer holds; longer frames take several.
+    pub mbuf_bytes: u16,
+    /// Records in the ring of each worker, a power of two.
+    pub ring_records: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            hugepages: Hugepages::Auto,
+            mbufs: 16_384,
+            mbuf_bytes: 2048,
+            ring_records: 65_536,
+        }
+    }
+}
+
+/// Whether hugepages are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hugepages {
+    /// If there are any free; otherwise ordinary memory, slower, with one warning.
+    #[default]
+    Auto,
+    /// Refuse to start without.
+    Always,
+    /// Never: works without root.
+    Never,
+}
+
+/// `[eal]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EalConfig {
+    /// Two DPDK processes on one machine need two prefixes.
+    pub file_prefix: String,
+}
+
+impl Default for EalConfig {
+    fn default() -> Self {
+        Self {
+            file_prefix: "ringfence".into(),
+        }
+    }
+}
+
+/// `[[lane]]`: an inside/outside pair, or a mirror port.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaneConfig {
+    /// Name for people.
+    pub name: String,
+    /// Port on the protected side.
+    pub inside: Option<String>,
+    /// Port on the other side.
+    pub outside: Option<String>,
+    /// Receive-only port.
+    pub mirror: Option<String>,
+    /// Index of the worker that polls the lane; by default lanes are dealt round.
+    pub worker: Option<usize>,
+}
+
+/// `[flow]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowConfig {
+    /// Flows that each worker's cache holds.
+    pub flows_max: usize,
+    /// Share of the cache, in per cent, that flows seen in one direction only may take.
+    pub embryonic_percent: u8,
+    /// Slots of the fragment table of each worker.
+    pub fragments_max: usize,
+    /// Which IP header of a tunnelled frame is classified.
+    pub key: Key,
+    /// Tunnels followed inside one another at most.
+    pub tunnel_depth_max: u8,
+    /// The VLAN stack is part of the key.
+    pub vlan_key: bool,
+    /// The tunnel kind and id are part of the key.
+    pub tunnel_key: bool,
+    /// Handshake round-trip times and retransmissions are measured.
+    pub tcp_quality: bool,
+    /// Counts as an offline reference does: one flow per key, no timeouts, first sender initiates.
+    pub truth: bool,
+    /// A record is written for a flow that goes on, this often.
+    #[serde(with = "duration")]
+    pub active_timeout: Duration,
+    /// A flow whose TCP handshake is not complete.
+    #[serde(with = "duration")]
+    pub idle_tcp_opening: Duration,
+    /// An established TCP flow.
+    #[serde(with = "duration")]
+    pub idle_tcp_established: Duration,
+    /// A TCP flow without a handshake, seen in one direction only.
+    #[serde(with = "duration")]
+    pub idle_tcp_one_way: Duration,
+    /// A TCP flow after its first FIN.
+    #[serde(with = "duration")]
+    pub idle_tcp_closing: Duration,
+    /// A TCP flow after FIN both ways or RST.
+    #[serde(with = "duration")]
+    pub idle_tcp_closed: Duration,
+    /// A UDP flow seen in one direction.
+    #[serde(with = "duration")]
+    pub idle_udp_single: Duration,
+    /// A UDP flow seen in both directions.
+    #[serde(with = "duration")]
+    pub idle_udp_paired: Duration,
+    /// ICMP and ICMPv6.
+    #[serde(with = "duration")]
+    pub idle_icmp: Duration,
+    /// Every other protocol.
+    #[serde(with = "duration")]
+    pub idle_other: Duration,
+    /// A first fragment waits this long for the others.
+    #[serde(with = "duration")]
+    pub fragment_timeout: Duration,
+}
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        Self {
+            flows_max: 1 << 20,
+            embryonic_percent: 25,
+            fragments_max: 4096,
+            key: Key::Inner,
+            tunnel_depth_max: 4,
+            vlan_key: false,
+            tunnel_key: false,
+            tcp_quality: true,
+            truth: false,
+            active_timeout: Duration::from_secs(60),
+            idle_tcp_opening: Duration::from_secs(20),
+            idle_tcp_established: Duration::from_secs(300),
+            idle_tcp_one_way: Duration::from_secs(60),
+            idle_tcp_closing: Duration::from_secs(10),
+            idle_tcp_closed: Duration::from_secs(2),
+            idle_udp_single: Duration::from_secs(30),
+            idle_udp_paired: Duration::from_secs(120),
+            idle_icmp: Duration::from_secs(10),
+            idle_other: Duration::from_secs(60),
+            fragment_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Which IP header of a tunnelled frame is classified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Key {
+    /// The innermost within the depth.
+    #[default]
+    Inner,
+    /// The outermost.
+    Outer,
+}
+
+/// What happens to a packet in an exceptional condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pass {
+    /// It passes, as far as the policy lets it.
+    #[default]
+    Allow,
+    /// It is dropped and counted under the condition's reason.
+    Drop,
+}
+
+/// `[exception]`: one row per condition.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Exceptions {
+    /// No policy has ever been adopted.
+    pub no_policy: Pass,
+    /// The policy is older than `policy_stale_after`.
+    pub policy_stale: Pass,
+    /// Zero: a policy never grows stale.
+    #[serde(with = "duration")]
+    pub policy_stale_after: Duration,
+    /// The flow cache has no room. `allow` still asks the policy, packet by packet, without state.
+    pub flow_table_full: Pass,
+    /// The fragment table has no room for a first fragment.
+    pub fragment_table_full: Pass,
+    /// A fragment without its first. `allow` judges it as a flow without ports.
+    pub fragment_unknown: Pass,
+    /// TCP in the middle of an unknown flow. `allow` judges it by the best guess of its initiator.
+    pub midstream: Pass,
+    /// Headers that contradict themselves or the frame.
+    pub malformed: Pass,
+    /// Test switches: conditions that are taken as given for every packet, by name.
+    pub force: Vec<ForcedCondition>,
+}
+
+impl Default for Exceptions {
+    fn default() -> Self {
+        Self {
+            no_policy: Pass::Allow,
+            policy_stale: Pass::Allow,
+            policy_stale_after: Duration::ZERO,
+            flow_table_full: Pass::Allow,
+            fragment_table_full: Pass::Allow,
+            fragment_unknown: Pass::Allow,
+            midstream: Pass::Allow,
+            malformed: Pass::Allow,
+            force: Vec::new(),
+        }
+    }
+}
+
+/// A condition that a test can force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForcedCondition {
+    /// As if no policy had been adopted.
+    NoPolicy,
+    /// As if the policy were too old.
+    PolicyStale,
+    /// As if the flow cache were full.
+    FlowTableFull,
+    /// As if the fragment table were full.
+    FragmentTableFull,
+    /// As if every new TCP flow were picked up midstream.
+    Midstream,
+    /// As if every IP packet were malformed.
+    Malformed,
+}
+
+/// `[pass]`: kinds of frames that are not judged by the policy.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PassTable {
+    /// ARP and RARP.
+    pub arp: Pass,
+    /// IPv6 neighbour and router discovery, and multicast listener reports: without them IPv6 hosts
+    /// cannot find each other whatever the policy says.
+    pub neighbor_discovery: Pass,
+    /// Link layer discovery.
+    pub lldp: Pass,
+    /// Spanning tree.
+    pub stp: Pass,
+    /// Link aggregation.
+    pub lacp: Pass,
+    /// MACsec, whose content cannot be read.
+    pub macsec: Pass,
+    /// Everything else that is not IP.
+    pub other: Pass,
+}
+
+/// `[reject]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RejectConfig {
+    /// TCP RST and ICMP unreachable sent by each worker at most, per second.
+    pub answers_per_second: u32,
+}
+
+impl Default for RejectConfig {
+    fn default() -> Self {
+        Self {
+            answers_per_second: 1000,
+        }
+    }
+}
+
+/// `[replay]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayConfig {
+    /// Ends at the end of the capture, after every flow has been recorded; never sheds a record.
+    pub finish: bool,
+    /// Whose time it is.
+    pub clock: ClockSource,
+    /// Polls nothing before a policy has been adopted.
+    pub wait_policy: bool,
+}
+
+/// Whose time it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockSource {
+    /// This machine's.
+    #[default]
+    Machine,
+    /// The capture's own time stamps.
+    Capture,
+}
+
+/// A lane after validation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Name for people.
+    pub name: String,
+    /// The ports.
+    pub ports: LanePorts,
+    /// Index of the worker that polls it.
+    pub worker: usize,
+}
+
+/// The ports of a lane, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LanePorts {
+    /// Bump in the wire.
+    Inline {
+        /// Protected side.
+        inside: String,
+        /// Other side.
+        outside: String,
+    },
+    /// Receive only.
+    Mirror(String),
+}
+
+/// A configuration that holds together.
+#[derive(Clone, Debug)]
+pub struct ValidConfig {
+    /// As written, with defaults filled in.
+    pub config: Config,
+    /// The lanes.
+    pub lanes: Vec<Lane>,
+    /// Workers: how many cores poll.
+    pub worker_count: usize,
+}
+
+impl Config {
+    /// Reads `file` (if any), the environment, and `flags` on top.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown key or a value of the wrong shape.
+    pub fn load(file: Option<&Path>, flags: impl Serialize) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+                path: path.to_owned(),
+                source,
+            })?;
+            figment = figment.merge(Toml::string(&text));
+        }
+        figment
+            .merge(Env::prefixed("RINGFENCE_DATAPLANE_").split("__"))
+            .merge(Serialized::globals(flags))
+            .extract()
+            .map_err(|error| ConfigError::Shape(Box::new(error)))
+    }
+
+    /// Checks every bound and resolves the lanes.
+    ///
+    /// # Errors
+    /// The first value outside its bounds.
+    pub fn validate(self) -> Result<ValidConfig, ConfigError> {
+        let worker_count = self.dataplane.workers.len().max(1);
+        within("dataplane.workers", worker_count, 1, WORKERS_MAX)?;
+        within(
+            "dataplane.tx_attempts_max",
+            self.dataplane.tx_attempts_max,
+            1,
+            1000,
+        )?;
+        within("memory.mbufs", self.memory.mbufs, 512, MBUFS_MAX)?;
+        within("memory.mbuf_bytes", self.memory.mbuf_bytes, 128, 65_000)?;
+        within(
+            "memory.ring_records",
+            self.memory.ring_records,
+            RING_RECORDS_MIN,
+            RING_RECORDS_MAX,
+        )?;
+        if !self.memory.ring_records.is_power_of_two() {
+            return Err(ConfigError::Bounds {
+                key: "memory.ring_records",
+                value: self.memory.ring_records.to_string(),
+                must: format!(
+                    "must be a power of two, such as {}",
+                    self.memory.ring_records.next_power_of_two()
+                ),
+            });
+        }
+        within("flow.flows_max", self.flow.flows_max, 16, FLOWS_MAX)?;
+        within(
+            "flow.embryonic_percent",
+            self.flow.embryonic_percent,
+            1,
+            100,
+        )?;
+        within("flow.fragments_max", self.flow.fragments_max, 16, 1 << 20)?;
+        within("flow.tunnel_depth_max", self.flow.tunnel_depth_max, 0, 8)?;
+        within("lane", self.lanes.len(), 0, LANES_MAX)?;
+        let lanes = self.resolve_lanes(worker_count)?;
+        Ok(ValidConfig {
+            config: self,
+            lanes,
+            worker_count,
+        })
+    }
+
+    fn resolve_lanes(&self, worker_count: usize) -> Result<Vec<Lane>, ConfigError> {
+        if self.lanes.is_empty() {
+            return Err(ConfigError::NoLane);
+        }
+        let mut lanes: Vec<Lane> = Vec::with_capacity(self.lanes.len());
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let name = if lane.name.is_empty() {
+                format!("lane{index}")
+            } else {
+                lane.name.clone()
+            };
+            let wrong = |what: &str| ConfigError::Lane {
+                lane: name.clone(),
+                what: what.to_owned(),
+            };
+            let ports = match (&lane.inside, &lane.outside, &lane.mirror) {
+                (Some(inside), Some(outside), None) => LanePorts::Inline {
+                    inside: inside.clone(),
+                    outside: outside.clone(),
+                },
+                (None, None, Some(mirror)) => LanePorts::Mirror(mirror.clone()),
+                (_, _, Some(_)) => return Err(wrong("is a mirror and has another port too")),
+                (None, None, None) => return Err(wrong("has no port")),
+                _ => return Err(wrong("has one port only")),
+            };
+            let worker = lane.worker.unwrap_or(index % worker_count);
+            if worker >= worker_count {
+                return Err(wrong(&format!(
+                    "asks for worker {worker}, but there are {worker_count} (counted from 0)"
+                )));
+            }
+            if lanes.iter().any(|other| other.name == name) {
+                return Err(wrong("has the name of another lane"));
+            }
+            lanes.push(Lane {
+                name,
+                ports,
+                worker,
+            });
+        }
+        Ok(lanes)
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), ConfigError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    Err(ConfigError::Bounds {
+        key,
+        value: value.to_string(),
+        must: format!("must be from {min} to {max}"),
+    })
+}
+
+/// Durations as people write them: `"30s"`, `"5m"`, `"100ms"`.
+mod duration {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(d)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "`{text}` is no duration ({error}); write it as \"30s\", \"5m\" or \"100ms\""
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        Config::load(Some(file.path()), figment::value::Dict::new())
+    }
+
+    #[test]
+    fn a_lane_of_two_ports_and_a_mirror_are_accepted() {
+        let config =
+            load("[[lane]]\nname='a'\ninside='tap:x'\noutside='tap:y'\n[[lane]]\nmirror='tap:z'\n")
+                .unwrap();
+        let valid = config.validate().unwrap();
+        assert_eq!(
+            valid.lanes[1],
+            Lane {
+                name: "lane1".into(),
+                ports: LanePorts::Mirror("tap:z".into()),
+                worker: 0
+            }
+        );
+        assert_eq!(valid.worker_count, 1);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = load("[flow]\nflow_max = 3\n").unwrap_err().to_string();
+        assert!(error.contains("flow_max"), "{error}");
+    }
+
+    #[test]
+    fn a_value_outside_its_bounds_is_refused_with_the_bounds() {
+        let error = load("[memory]\nring_records = 1000\n[[lane]]\nmirror='tap:z'\n")
+            .unwrap()
+            .validate()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "configuration: `memory.ring_records` is 1000, but must be a power of two, such as 1024"
+        );
+    }
+
+    #[test]
+    fn half_a_lane_is_refused_and_told_what_is_missing() {
+        let error = load("[[lane]]\nname='a'\ninside='tap:x'\n")
+            .unwrap()
+            .validate()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "configuration: lane `a` has one port only; give `inside` and `outside`, or only `mirror`"
+        );
+    }
+
+    #[test]
+    fn durations_are_written_as_people_write_them() {
+        let config = load("[flow]\nactive_timeout = '90s'\n").unwrap();
+        assert_eq!(config.flow.active_timeout, Duration::from_secs(90));
+        let error = load("[flow]\nactive_timeout = 90\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("active_timeout"), "{error}");
+    }
+
+    #[test]
+    fn what_is_dumped_can_be_loaded_again() {
+        let config = load("[[lane]]\nmirror='null'\n").unwrap();
+        let text = toml::to_string(&config).unwrap();
+        let again = load(&text).unwrap();
+        assert_eq!(toml::to_string(&again).unwrap(), text);
+    }
+}

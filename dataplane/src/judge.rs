@@ -1,0 +1,305 @@
+//! Judging a flow: the policy image, the exception policy, and what a change of policy does to a
+//! flow that is alive.
+
+use crate::burst::Packet;
+use crate::core::{AnswerTo, Core, Ingress};
+use crate::exception::Condition;
+use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
+use abi::{Action, Decision, Reason, VerdictSource};
+use acl::Service;
+use flow::{Classified, Ends, FlowIndex, Side, Tuple, Verdict, proto};
+
+use crate::core::Disposition;
+
+/// What judging a live flow again came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejudged {
+    /// The flow goes on, under its old or its new verdict.
+    GoesOn,
+    /// Its rule says that a changed verdict kills it.
+    Killed,
+}
+
+impl Core {
+    /// Judges a flow that an older policy decided, before its packet is counted, so that no record
+    /// mixes packets of two verdicts.
+    #[cold]
+    pub(crate) fn judge_again(
+        &mut self,
+        index: usize,
+        packet: &Packet,
+        flow: FlowIndex,
+    ) -> Rejudged {
+        let (Some(ends), Some((_, old))) = (self.flows.ends(flow), self.flows.decision(flow))
+        else {
+            return Rejudged::GoesOn;
+        };
+        let mut new = self.decide_flow(index, packet, &ends);
+        self.counters.flows_rejudged += 1;
+        let falls = old.enforced.permits() && !new.enforced.permits();
+        if falls && old.on_change == OnChange::Keep {
+            new = kept(&old, &new);
+        }
+        if new.enforced != old.enforced {
+            self.counters.flows_verdict_changed += 1;
+        }
+        if (new.enforced, new.rule_id, new.pending, new.pending_rule_id)
+            != (old.enforced, old.rule_id, old.pending, old.pending_rule_id)
+        {
+            self.flows.tell_update(flow, &mut self.sink);
+        }
+        self.flows.set_decision(flow, self.policy.epoch(), &new);
+        if falls && old.on_change == OnChange::Kill {
+            Rejudged::Killed
+        } else {
+            Rejudged::GoesOn
+        }
+    }
+
+    /// Drops the packet that met a killed flow, tells both ends, ends the flow.
+    pub(crate) fn kill(
+        &mut self,
+        index: usize,
+        packet: &Packet,
+        classified: &Classified,
+        flow: FlowIndex,
+        ingress: Ingress,
+    ) -> Disposition {
+        if ingress.egress.is_some() {
+            self.scratch.answers.push(AnswerTo {
+                packet: index,
+                both_ends: true,
+            });
+            self.flows
+                .note_drop(flow, classified.facts.ip_bytes, Reason::KilledOnChange);
+        }
+        self.flows.kill(flow, packet.now, &mut self.sink);
+        Disposition::Drop(Reason::KilledOnChange)
+    }
+
+    /// The verdict for a packet whose flow is not simply allowed: undecided, or denied, or limited.
+    #[cold]
+    pub(crate) fn judge(
+        &mut self,
+        index: usize,
+        packet: &Packet,
+        flow: FlowIndex,
+        settled: Option<Verdict>,
+        ingress: Ingress,
+    ) -> Result<Verdict, Reason> {
+        match settled {
+            None => self.judge_new(index, packet, flow, ingress),
+            Some(verdict) if verdict.enforced == Action::Limit => Ok(verdict),
+            Some(verdict) => Ok(self.judge_denied(index, packet, flow, verdict, ingress)),
+        }
+    }
+
+    fn judge_new(
+        &mut self,
+        index: usize,
+        packet: &Packet,
+        flow: FlowIndex,
+        ingress: Ingress,
+    ) -> Result<Verdict, Reason> {
+        let Some(ends) = self.flows.ends(flow) else {
+            return Err(Reason::FlowTableFull);
+        };
+        let decision = self.decide_flow(index, packet, &ends);
+        self.settle(flow, &decision, ingress);
+        if decision.enforced == Action::Limit && !self.admits_flow(&decision, packet.now) {
+            // Its next packet asks for a token again.
+            self.flows.set_undecided(flow);
+            return Err(Reason::Limited);
+        }
+        Ok(verdict_of(&decision))
+    }
+
+    /// A packet of a denied flow passes where it passes by itself, or where it comes from the
+    /// other end and the initiator had only been guessed: if the policy lets *that* end begin, it
+    /// has just begun.
+    fn judge_denied(
+        &mut self,
+        index: usize,
+        packet: &Packet,
+        flow: FlowIndex,
+        verdict: Verdict,
+        ingress: Ingress,
+    ) -> Verdict {
+        if self.passes_by_itself(index).is_some() {
+            return Verdict {
+                enforced: Action::Allow,
+                pending_permits: true,
+                uncovered: verdict.uncovered,
+            };
+        }
+        let Some(ends) = self.flows.ends(flow) else {
+            return verdict;
+        };
+        if !may_turn_round(&ends, packet.side) {
+            return verdict;
+        }
+        let begun = Ends {
+            tuple: packet.key.tuple(packet.side),
+            initiator: packet.side,
+            ..ends
+        };
+        let decision = self.decide_flow(index, packet, &begun);
+        if !decision.enforced.permits() {
+            return verdict;
+        }
+        self.flows.tell_update(flow, &mut self.sink);
+        self.flows.turn_round(flow, packet.side);
+        self.settle(flow, &decision, ingress);
+        verdict_of(&decision)
+    }
+
+    fn settle(&mut self, flow: FlowIndex, decision: &Decision, ingress: Ingress) {
+        self.flows.set_decision(flow, self.policy.epoch(), decision);
+        if let (Some(egress), true) = (ingress.egress, decision.enforced.permits()) {
+            self.flows.set_egress(flow, egress);
+        }
+    }
+
+    /// A packet that finds no room for its flow: the policy is asked for this packet alone, and it
+    /// passes where it permits either direction, unless the exception policy drops.
+    pub(crate) fn without_state(&mut self, classified: &Classified, now: u64) -> Disposition {
+        self.counters.unflowed_packets += 1;
+        if self.exceptions.drops(Condition::FlowTableFull) {
+            return Disposition::Drop(Reason::FlowTableFull);
+        }
+        let tuple = classified.tuple;
+        let back = Tuple {
+            src: tuple.dst,
+            dst: tuple.src,
+            src_port: tuple.dst_port,
+            dst_port: tuple.src_port,
+            proto: tuple.proto,
+        };
+        let (kind, code) = match classified.facts.transport {
+            flow::TransportFacts::Icmp { kind, code } => (kind, code),
+            _ => (0, 0),
+        };
+        let there = self.ask_policy(&tuple, kind, code, now);
+        let permits =
+            there.enforced.permits() || self.ask_policy(&back, kind, code, now).enforced.permits();
+        if permits {
+            Disposition::Forward
+        } else {
+            Disposition::Drop(denial_reason(&there))
+        }
+    }
+
+    /// Why a denied packet is dropped: by what its flow's decision says.
+    pub(crate) fn denial(&self, flow: FlowIndex, verdict: Verdict) -> Reason {
+        match self.flows.decision(flow) {
+            Some((_, decision)) => denial_reason(&decision),
+            None if verdict.enforced == Action::Reject => Reason::RejectedByRule,
+            None => Reason::DeniedByDefault,
+        }
+    }
+
+    /// What is decided about a flow with these ends, of which this packet is one.
+    fn decide_flow(&mut self, index: usize, packet: &Packet, ends: &Ends) -> Decision {
+        self.counters.flows_judged += 1;
+        let decision = self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now);
+        if let Some(source) = self.passes_by_itself(index) {
+            return Decision {
+                enforced: Action::Allow,
+                enforced_source: source,
+                rule_id: 0,
+                ..decision
+            };
+        }
+        if !is_guess(ends) || packet.side == ends.initiator || !decision.enforced.permits() {
+            return decision;
+        }
+        // Only the ports say that the other end is the initiator, and a sender picks its ports:
+        // the policy must permit the sender to begin, until the other end speaks.
+        let back = packet.key.tuple(packet.side);
+        let strict = self.ask_policy(&back, ends.icmp_type, ends.icmp_code, packet.now);
+        if strict.enforced.permits() {
+            return decision;
+        }
+        Decision {
+            src_identity: strict.dst_identity,
+            dst_identity: strict.src_identity,
+            ..strict
+        }
+    }
+
+    fn ask_policy(&self, tuple: &Tuple, icmp_type: u8, icmp_code: u8, now: u64) -> Decision {
+        let is_forced = self.exceptions.is_forced(Condition::NoPolicy);
+        let Some(image) = self.policy.image().filter(|_| !is_forced) else {
+            let drops = self.exceptions.drops(Condition::NoPolicy);
+            return Decision::without_policy(if drops { Action::Deny } else { Action::Allow });
+        };
+        let service = Service {
+            proto: tuple.proto,
+            dport: tuple.dst_port,
+            icmp_type,
+            icmp_code,
+        };
+        let decision = image.evaluate(&tuple.src, &tuple.dst, &service);
+        if self.exceptions.drops(Condition::PolicyStale)
+            && self.exceptions.is_stale(self.policy_adopted_ns, now)
+        {
+            let source = VerdictSource::Exception;
+            return Decision {
+                enforced: Action::Deny,
+                enforced_source: source,
+                rule_id: 0,
+                ..decision
+            };
+        }
+        decision
+    }
+
+    fn admits_flow(&mut self, decision: &Decision, now: u64) -> bool {
+        self.policy
+            .limits_mut()
+            .and_then(|limits| limits.get_mut(decision.limit_index))
+            .is_some_and(|bucket| bucket.admits_flow(now))
+    }
+}
+
+/// Whether nothing but ports and order say who began, and no handshake will say it better.
+fn is_guess(ends: &Ends) -> bool {
+    ends.tuple.proto != proto::TCP && ends.evidence <= InitiatorEvidence::PortAsymmetry
+}
+
+/// Whether a packet from `sender` may show that a denied flow was begun by the other end, or, where
+/// the ports had been believed over the sender, by the end they named.
+fn may_turn_round(ends: &Ends, sender: Side) -> bool {
+    is_guess(ends)
+        && (sender != ends.initiator || ends.evidence == InitiatorEvidence::PortAsymmetry)
+}
+
+/// An allowed flow whose rule says keep stays allowed; what is pending is the new policy's.
+fn kept(old: &Decision, new: &Decision) -> Decision {
+    Decision {
+        enforced: old.enforced,
+        enforced_source: VerdictSource::Kept,
+        rule_id: old.rule_id,
+        on_change: OnChange::Keep,
+        limit_index: old.limit_index,
+        ..*new
+    }
+}
+
+fn verdict_of(decision: &Decision) -> Verdict {
+    Verdict {
+        enforced: decision.enforced,
+        pending_permits: decision.pending.permits(),
+        uncovered: decision.coverage == Coverage::Uncovered,
+    }
+}
+
+fn denial_reason(decision: &Decision) -> Reason {
+    match (decision.enforced_source, decision.enforced) {
+        (VerdictSource::NoPolicy, _) => Reason::NoPolicy,
+        (VerdictSource::Exception, _) => Reason::PolicyStale,
+        (_, Action::Reject) => Reason::RejectedByRule,
+        (VerdictSource::Default, _) => Reason::DeniedByDefault,
+        _ => Reason::DeniedByRule,
+    }
+}

@@ -1,0 +1,319 @@
+//! From a configuration to EAL, buffers, started ports and the lanes of each worker.
+
+use crate::config::{Hugepages, Lane, LanePorts, ValidConfig};
+use crate::dpdk_port::DpdkPort;
+use crate::worker::{InlineLane, LaneOf, MirrorLane};
+use abi::stats::{LaneFacts, LaneKind, NO_PORT, SHORT_NAME_BYTES, padded_name};
+use dpdk::{
+    CaptureError, CaptureFile, Eal, EalError, EalOptions, Memory, Mempool, PoolError, PoolOptions,
+    Port, PortConfig, PortError, PortSpec, PortSpecError, ProbedPort,
+};
+use std::num::NonZeroU32;
+
+/// Buffers that every port may hold in its queues, on top of what is configured.
+const MBUFS_PER_PORT: u32 = 2 * 1024;
+/// Bytes that a frame has beyond the MTU: Ethernet header and two VLAN tags.
+const LINK_BYTES: u32 = 14 + 2 * 4;
+/// MiB of ordinary memory on top of the buffers, for rings and devices.
+const ORDINARY_EXTRA_MB: u64 = 64;
+
+/// Why the dataplane did not start. The message is shown to the operator as is.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port's name is not one, or the host does not have it.
+    #[error("lane `{lane}`: {source}")]
+    Spec {
+        /// Name of the lane.
+        lane: String,
+        /// What is wrong.
+        source: PortSpecError,
+    },
+    /// A capture cannot be read.
+    #[error("lane `{lane}`: {source}")]
+    Capture {
+        /// Name of the lane.
+        lane: String,
+        /// What is wrong.
+        source: CaptureError,
+    },
+    /// EAL did not start.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// The buffers could not be had.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A port did not start.
+    #[error("lane `{lane}`: {source}")]
+    Port {
+        /// Name of the lane.
+        lane: String,
+        /// What is wrong.
+        source: PortError,
+    },
+}
+
+/// The port of a lane before EAL starts.
+struct PlannedPort {
+    lane: String,
+    spec: PortSpec,
+    /// Frames that an endless capture keeps in memory.
+    preloaded_frames: u32,
+}
+
+/// What is known before EAL starts: everything that can be checked without it has been.
+pub struct Plan {
+    ports: Vec<PlannedPort>,
+}
+
+/// Everything that runs on libdpdk.
+pub struct Started {
+    /// Keeps libdpdk.
+    pub eal: Eal,
+    /// All ports, in the order of the stats segment.
+    pub ports: Vec<Port>,
+    /// The lanes of each worker.
+    pub lanes: Vec<Vec<LaneOf<DpdkPort>>>,
+    /// The same lanes as `status` tells them.
+    pub facts: Vec<LaneFacts>,
+}
+
+impl Plan {
+    /// Checks every port of the configuration against the host.
+    ///
+    /// # Errors
+    /// [`StartError`] that names the lane, the port and what to do.
+    pub fn new(config: &ValidConfig) -> Result<Self, StartError> {
+        let mut ports = Vec::new();
+        for lane in &config.lanes {
+            for text in texts(lane) {
+                ports.push(plan_port(&lane.name, text)?);
+            }
+        }
+        Ok(Self { ports })
+    }
+
+    /// How many ports the stats segment needs.
+    #[must_use]
+    pub fn port_count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Starts EAL, takes the buffers, starts the ports.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(&self, config: &ValidConfig) -> Result<Started, StartError> {
+        let pool_options = self.pool_options(config);
+        let eal = start_eal(config, &self.ports, &pool_options)?;
+        let pool = Mempool::create(&eal, &pool_options)?;
+        let mut ports = Vec::new();
+        let mut handles = Vec::new();
+        for planned in &self.ports {
+            let (port, handle) = start_port(&eal, planned, &pool)?;
+            ports.push(port);
+            handles.push(handle);
+        }
+        let (lanes, facts) = deal_lanes(config, handles);
+        Ok(Started {
+            eal,
+            ports,
+            lanes,
+            facts,
+        })
+    }
+
+    fn pool_options(&self, config: &ValidConfig) -> PoolOptions {
+        let preloaded: u32 = self.ports.iter().map(|port| port.preloaded_frames).sum();
+        let held = u32::try_from(self.ports.len())
+            .unwrap_or(u32::MAX)
+            .saturating_mul(MBUFS_PER_PORT);
+        PoolOptions {
+            mbufs: config
+                .config
+                .memory
+                .mbufs
+                .saturating_add(preloaded)
+                .saturating_add(held),
+            data_room_bytes: config.config.memory.mbuf_bytes,
+            ..PoolOptions::named("ringfence")
+        }
+    }
+}
+
+fn texts(lane: &Lane) -> Vec<&str> {
+    match &lane.ports {
+        LanePorts::Inline { inside, outside } => vec![inside, outside],
+        LanePorts::Mirror(port) => vec![port],
+    }
+}
+
+fn plan_port(lane: &str, text: &str) -> Result<PlannedPort, StartError> {
+    let refused = |source| StartError::Spec {
+        lane: lane.to_owned(),
+        source,
+    };
+    let spec: PortSpec = text.parse().map_err(refused)?;
+    spec.check().map_err(refused)?;
+    let mut preloaded_frames = 0;
+    if let PortSpec::Pcap {
+        input: Some(path),
+        infinite,
+        ..
+    } = &spec
+    {
+        let unreadable = |source| StartError::Capture {
+            lane: lane.to_owned(),
+            source,
+        };
+        let summary = CaptureFile::open(path)
+            .and_then(|file| file.summary())
+            .map_err(unreadable)?;
+        if let Some((frame, damage)) = summary.damaged_at {
+            eprintln!(
+                "warning: {}: damaged at frame {frame}: {damage}; the {} frames before it are read",
+                path.display(),
+                summary.frames
+            );
+        }
+        if *infinite {
+            preloaded_frames = u32::try_from(summary.frames).unwrap_or(u32::MAX);
+        }
+    }
+    Ok(PlannedPort {
+        lane: lane.to_owned(),
+        spec,
+        preloaded_frames,
+    })
+}
+
+fn start_eal(
+    config: &ValidConfig,
+    ports: &[PlannedPort],
+    pool: &PoolOptions,
+) -> Result<Eal, EalError> {
+    let ordinary_mb = (pool.memory_bytes() * 5 / 4 >> 20) + ORDINARY_EXTRA_MB;
+    let ordinary = Memory::Ordinary {
+        mb: NonZeroU32::new(u32::try_from(ordinary_mb).unwrap_or(u32::MAX))
+            .unwrap_or(NonZeroU32::MIN),
+    };
+    let main_cpu = config
+        .config
+        .dataplane
+        .main_cpu
+        .and_then(|cpu| u16::try_from(cpu).ok());
+    let options = |memory| EalOptions {
+        main_cpu,
+        memory,
+        file_prefix: Some(config.config.eal.file_prefix.clone()),
+        pci_allow: ports
+            .iter()
+            .filter_map(|port| port.spec.pci_address())
+            .collect(),
+        ..EalOptions::default()
+    };
+    match config.config.memory.hugepages {
+        Hugepages::Never => Eal::start(&options(ordinary)),
+        Hugepages::Always => Eal::start(&options(Memory::PrivateHugepages { mb: None })),
+        Hugepages::Auto => match Eal::start(&options(Memory::PrivateHugepages { mb: None })) {
+            Err(
+                why @ (EalError::NoHugepages { .. }
+                | EalError::TooFewHugepages { .. }
+                | EalError::HugepagesNotMounted),
+            ) => {
+                eprintln!("memory: {why}; going on with ordinary memory, which is slower");
+                Eal::start(&options(ordinary))
+            }
+            started => started,
+        },
+    }
+}
+
+fn start_port(
+    eal: &Eal,
+    planned: &PlannedPort,
+    pool: &Mempool,
+) -> Result<(Port, DpdkPort), StartError> {
+    let refused = |source| StartError::Port {
+        lane: planned.lane.clone(),
+        source,
+    };
+    let probed = ProbedPort::probe(eal, &planned.spec).map_err(refused)?;
+    let (port, rx, tx) = probed
+        .start(&PortConfig::default(), pool)
+        .map_err(refused)?;
+    let (Some(rx), Some(tx)) = (rx.into_iter().next(), tx.into_iter().next()) else {
+        unreachable!("a port is started with one queue each way");
+    };
+    let frame_bytes_max = port
+        .mtu()
+        .map_or(u32::MAX, |mtu| u32::from(mtu) + LINK_BYTES);
+    let finite = matches!(
+        planned.spec,
+        PortSpec::Pcap {
+            input: Some(_),
+            infinite: false,
+            ..
+        }
+    );
+    let handle = DpdkPort::new(rx, tx, pool.clone(), frame_bytes_max, finite);
+    Ok((port, handle))
+}
+
+/// Gives each worker its lanes. `handles` come in the order of the lanes' ports.
+fn deal_lanes(
+    config: &ValidConfig,
+    handles: Vec<DpdkPort>,
+) -> (Vec<Vec<LaneOf<DpdkPort>>>, Vec<LaneFacts>) {
+    let mut lanes: Vec<Vec<LaneOf<DpdkPort>>> =
+        (0..config.worker_count).map(|_| Vec::new()).collect();
+    let mut facts = Vec::new();
+    let mut handles = handles.into_iter().enumerate();
+    let mut next = || {
+        handles
+            .next()
+            .map(|(index, port)| (u16::try_from(index).unwrap_or(u16::MAX), port))
+    };
+    for lane in &config.lanes {
+        let (dealt, kind, inside_port, outside_port) = match &lane.ports {
+            LanePorts::Inline { .. } => {
+                let (Some((inside_index, inside)), Some((outside_index, outside))) =
+                    (next(), next())
+                else {
+                    break;
+                };
+                let dealt = LaneOf::Inline(InlineLane::new(
+                    inside,
+                    inside_index,
+                    outside,
+                    outside_index,
+                ));
+                (
+                    dealt,
+                    LaneKind::Inline,
+                    u32::from(inside_index),
+                    u32::from(outside_index),
+                )
+            }
+            LanePorts::Mirror(_) => {
+                let Some((index, port)) = next() else { break };
+                (
+                    LaneOf::Mirror(MirrorLane::new(port, index)),
+                    LaneKind::Mirror,
+                    u32::from(index),
+                    NO_PORT,
+                )
+            }
+        };
+        facts.push(LaneFacts {
+            name: padded_name::<SHORT_NAME_BYTES>(&lane.name),
+            kind: u32::from(kind.byte()),
+            inside_port,
+            outside_port,
+            workers_mask: 1 << lane.worker,
+        });
+        if let Some(worker) = lanes.get_mut(lane.worker) {
+            worker.push(dealt);
+        }
+    }
+    (lanes, facts)
+}

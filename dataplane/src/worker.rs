@@ -1,0 +1,334 @@
+//! The main loop of one core.
+
+use crate::answer::{Answer, To};
+use crate::clock::Clock;
+use crate::core::{AnswerTo, Core, Ingress};
+use crate::idle::Backoff;
+use crate::port::{BURST_MAX, Burst, Frame, Port};
+use abi::Reason;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a core that waits for its first policy sleeps between two looks.
+const POLICY_WAIT: Duration = Duration::from_millis(1);
+
+/// A bump in the wire: what enters one port leaves the other.
+#[derive(Debug)]
+pub struct InlineLane<P> {
+    inside: P,
+    inside_index: u16,
+    outside: P,
+    outside_index: u16,
+}
+
+/// A receive-only port.
+#[derive(Debug)]
+pub struct MirrorLane<P> {
+    port: P,
+    index: u16,
+    finished: bool,
+}
+
+/// One lane with its queues.
+#[derive(Debug)]
+pub enum LaneOf<P> {
+    /// A port pair.
+    Inline(InlineLane<P>),
+    /// A mirror port.
+    Mirror(MirrorLane<P>),
+}
+
+impl<P> InlineLane<P> {
+    /// A lane of two ports with their indexes in the stats segment.
+    #[must_use]
+    pub const fn new(inside: P, inside_index: u16, outside: P, outside_index: u16) -> Self {
+        Self {
+            inside,
+            inside_index,
+            outside,
+            outside_index,
+        }
+    }
+}
+
+impl<P> MirrorLane<P> {
+    /// A mirror port with its index in the stats segment.
+    #[must_use]
+    pub const fn new(port: P, index: u16) -> Self {
+        Self {
+            port,
+            index,
+            finished: false,
+        }
+    }
+}
+
+/// One polling core: its lanes, and everything a burst needs.
+pub struct Worker<P: Port> {
+    core: Core,
+    lanes: Vec<LaneOf<P>>,
+    clock: Clock,
+    backoff: Backoff,
+    bench: Bench<P::Burst>,
+}
+
+/// What a burst is worked on with; the same for every lane.
+#[derive(Debug)]
+struct Bench<B> {
+    received: B,
+    answers: B,
+    answer: Answer,
+    tx_attempts_max: u32,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker that polls `lanes`.
+    #[must_use]
+    pub fn new(
+        core: Core,
+        lanes: Vec<LaneOf<P>>,
+        clock: Clock,
+        backoff: Backoff,
+        tx_attempts_max: u32,
+    ) -> Self {
+        let bench = Bench {
+            received: P::Burst::default(),
+            answers: P::Burst::default(),
+            answer: Answer::default(),
+            tx_attempts_max,
+        };
+        Self {
+            core,
+            lanes,
+            clock,
+            backoff,
+            bench,
+        }
+    }
+
+    /// Polls until `stop`, or until every source has come to its end. Then every flow is told.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) && !self.is_finished() {
+            self.round();
+        }
+        self.core.finish(self.clock.read());
+    }
+
+    /// Waits, without polling a port, until a policy has been adopted.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no port is polled yet; only an offline run waits"
+    )]
+    pub fn wait_for_policy(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) && !self.core.adopt(self.clock.read()) {
+            std::thread::sleep(POLICY_WAIT);
+        }
+    }
+
+    /// One round of the loop. Each call below does a bounded amount of work.
+    #[inline]
+    pub fn round(&mut self) {
+        let now = self.clock.read(); // the only clock read of this round
+        self.core.adopt(now); // no packet in hand: safe to change policy
+        let mut received = false;
+        for lane in &mut self.lanes {
+            received |= match lane {
+                LaneOf::Inline(lane) => lane.poll(&mut self.core, &mut self.bench, now),
+                LaneOf::Mirror(lane) => lane.poll(&mut self.core, &mut self.bench, now),
+            };
+        }
+        self.core.sweep(now);
+        let waited = self.backoff.round(received);
+        self.core.end_round(now, received, waited);
+    }
+
+    /// What the core keeps: for tests and benches.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// As [`Worker::core`], to move the clock of a test.
+    pub fn clock_mut(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+
+    fn is_finished(&self) -> bool {
+        self.lanes
+            .iter()
+            .all(|lane| matches!(lane, LaneOf::Mirror(MirrorLane { finished: true, .. })))
+    }
+}
+
+impl<P: Port> InlineLane<P> {
+    fn poll(&mut self, core: &mut Core, bench: &mut Bench<P::Burst>, now: u64) -> bool {
+        let outward = Ingress::inline(
+            self.inside_index,
+            self.outside_index,
+            self.outside.frame_bytes_max(),
+        );
+        let inward = Ingress::inline(
+            self.outside_index,
+            self.inside_index,
+            self.inside.frame_bytes_max(),
+        );
+        let out = pass(
+            &mut self.inside,
+            &mut self.outside,
+            outward,
+            core,
+            bench,
+            now,
+        );
+        let back = pass(
+            &mut self.outside,
+            &mut self.inside,
+            inward,
+            core,
+            bench,
+            now,
+        );
+        out | back
+    }
+}
+
+impl<P: Port> MirrorLane<P> {
+    fn poll(&mut self, core: &mut Core, bench: &mut Bench<P::Burst>, now: u64) -> bool {
+        if self.finished {
+            return false;
+        }
+        self.port.rx_burst(&mut bench.received);
+        if bench.received.frames().is_empty() {
+            self.finished = self.port.is_finished();
+            return false;
+        }
+        core.process(bench.received.frames(), Ingress::mirror(self.index), now);
+        bench.received.clear();
+        true
+    }
+}
+
+/// Takes one burst from `from` to `to`: received = sent + dropped by reason, always.
+#[inline]
+fn pass<P: Port>(
+    from: &mut P,
+    to: &mut P,
+    ingress: Ingress,
+    core: &mut Core,
+    bench: &mut Bench<P::Burst>,
+    now: u64,
+) -> bool {
+    from.rx_burst(&mut bench.received);
+    if bench.received.frames().is_empty() {
+        return false;
+    }
+    core.process(bench.received.frames(), ingress, now);
+    if core.has_answers() {
+        send_answers(from, to, core, bench, now);
+    }
+    if core.has_drops() {
+        bench.received.retain(|index| core.forwards(index));
+    }
+    send(to, core, bench);
+    true
+}
+
+/// Sends what is left of the burst; what the queue does not take after some attempts is dropped.
+#[inline]
+fn send<P: Port>(to: &mut P, core: &mut Core, bench: &mut Bench<P::Burst>) {
+    let burst = &mut bench.received;
+    let offered = burst.frames().len();
+    if offered == 0 {
+        return;
+    }
+    let bytes: u64 = burst
+        .frames()
+        .iter()
+        .map(|frame| u64::from(frame.wire_bytes()))
+        .sum();
+    for _ in 0..bench.tx_attempts_max {
+        to.tx_burst(burst);
+        if burst.frames().is_empty() {
+            break;
+        }
+    }
+    let left = burst.frames().len();
+    let left_bytes: u64 = burst
+        .frames()
+        .iter()
+        .map(|frame| u64::from(frame.wire_bytes()))
+        .sum();
+    let counters = core.counters_mut();
+    counters.tx_packets += (offered - left) as u64;
+    counters.tx_bytes += bytes - left_bytes;
+    if left > 0 {
+        counters.drops[Reason::TransmitFull.index()] += left as u64;
+        burst.clear();
+    }
+}
+
+/// Makes and sends the answers that this burst's rejected packets get, rate limited.
+#[cold]
+fn send_answers<P: Port>(
+    from: &mut P,
+    to: &mut P,
+    core: &mut Core,
+    bench: &mut Bench<P::Burst>,
+    now: u64,
+) {
+    for slot in 0..BURST_MAX {
+        let Some(AnswerTo { packet, both_ends }) = core.answer(slot) else {
+            break;
+        };
+        let Some(frame) = bench.received.frames().get(packet) else {
+            break;
+        };
+        let directions: &[To] = if both_ends {
+            &[To::Sender, To::Receiver]
+        } else {
+            &[To::Sender]
+        };
+        for &direction in directions {
+            let headers = core.headers(packet);
+            let bytes = match (direction, headers.transport) {
+                (_, packet::Transport::Tcp(tcp)) => {
+                    bench.answer.reset(frame.bytes(), headers, tcp, direction)
+                }
+                (To::Sender, _) => bench.answer.reject(frame.bytes(), headers),
+                (To::Receiver, _) => None,
+            };
+            let Some(bytes) = bytes else { continue };
+            if !core.may_answer(now) {
+                continue;
+            }
+            let port = if direction == To::Sender {
+                &mut *from
+            } else {
+                &mut *to
+            };
+            let sent = port
+                .build(bytes)
+                .is_some_and(|answer| send_one(port, &mut bench.answers, answer));
+            let counters = core.counters_mut();
+            if sent {
+                counters.generated_packets += 1;
+            } else {
+                counters.answers_suppressed += 1;
+            }
+        }
+    }
+}
+
+fn send_one<P: Port>(
+    port: &mut P,
+    burst: &mut P::Burst,
+    frame: <P::Burst as Burst>::Frame,
+) -> bool {
+    if burst.push(frame).is_err() {
+        return false;
+    }
+    port.tx_burst(burst);
+    let sent = burst.frames().is_empty();
+    burst.clear();
+    sent
+}
