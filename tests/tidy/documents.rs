@@ -258,3 +258,23 @@ fn own_captures_are_what_their_script_writes() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// The rows of the element table: `NAME = number owner "elementName" ...;`.
+#[test]
+fn every_exported_element_stands_in_the_operators_list() {
+    let table = read("control/ipfix/src/element.rs");
+    let document = read("docs/5-ipfix.md");
+    let is_row = |line: &&str| line.contains(" = ") && line.ends_with("\";");
+    let names: Vec<&str> = table
+        .lines()
+        .filter(is_row)
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(names.len() > 80, "the table was read: {} rows", names.len());
+    let findings: Vec<String> = names
+        .iter()
+        .filter(|name| !document.contains(&format!("| {name} |")))
+        .map(|name| format!("docs/5-ipfix.md: {name}"))
+        .collect();
+    assert_none("exported, and not told:", &findings);
+}
