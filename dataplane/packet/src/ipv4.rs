@@ -33,22 +33,21 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     } else if total < header_bytes {
         return walk.unreadable_ip(Malformed::Ipv4TotalLength);
     }
-    let mut dst = [raw[16], raw[17], raw[18], raw[19]];
+    let mut route_end = None;
     if header_bytes > HEADER_BYTES {
         match source_route(bytes, header_bytes) {
-            Ok(None) => {}
-            Ok(Some(last)) => {
-                dst = last;
-                walk.headers.damage(Malformed::Ipv4SourceRoute);
-            }
+            Ok(found) => route_end = found,
             Err(OptionTruncated) => return walk.unreadable_ip(Malformed::Ipv4Truncated),
         }
     }
     if !walk.may_descend() {
         return Next::Done;
     }
-    if total > bytes.claimed() && !walk.partial {
-        walk.headers.damage(Malformed::Ipv4TotalBeyondFrame);
+    if total > bytes.claimed() && walk.refuses_length(Malformed::Ipv4TotalBeyondFrame) {
+        return Next::Done;
+    }
+    if route_end.is_some() {
+        walk.headers.damage(Malformed::Ipv4SourceRoute);
     }
     let fragment_field = u16::from_be_bytes([raw[6], raw[7]]);
     let fragment = Fragment {
@@ -59,7 +58,7 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     };
     let header = IpHeader {
         src: mapped([raw[12], raw[13], raw[14], raw[15]]),
-        dst: mapped(dst),
+        dst: mapped(route_end.unwrap_or([raw[16], raw[17], raw[18], raw[19]])),
         ip_bytes: as_u32(total),
         l3_offset: as_u32(bytes.offset()),
         l4_offset: as_u32(bytes.offset() + header_bytes),

@@ -42,8 +42,8 @@ pub(crate) fn ipv6(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         payload = jumbo_payload(bytes);
     }
     let payload_bytes = usize::try_from(payload).unwrap_or(usize::MAX);
-    if payload_bytes > bytes.claimed() && !walk.partial {
-        walk.headers.damage(Malformed::Ipv6PayloadBeyondFrame);
+    if payload_bytes > bytes.claimed() && walk.refuses_length(Malformed::Ipv6PayloadBeyondFrame) {
+        return Next::Done;
     }
     bytes.limit(payload_bytes);
     let chain = extension_chain(raw[6], walk.options.extension_headers_max, bytes);

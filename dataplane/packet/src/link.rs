@@ -180,13 +180,13 @@ pub(crate) fn llc(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     const SAP_IP: u8 = 0x06;
     const SAP_SPANNING_TREE: u8 = 0x42;
     const SAP_SNAP: u8 = 0xaa;
-    let Some([destination, _, control]) = bytes.take::<3>() else {
+    let Some([destination, source, control]) = bytes.take::<3>() else {
         return walk.link_truncated();
     };
     match (*destination, *control) {
         (SAP_IP, UNNUMBERED_INFORMATION) => Next::Ipv4,
         (SAP_SPANNING_TREE, _) => walk.not_ip(NonIp::Stp),
-        (SAP_SNAP, UNNUMBERED_INFORMATION) => snap(walk, bytes),
+        (SAP_SNAP, UNNUMBERED_INFORMATION) if source & !1 == SAP_SNAP => snap(walk, bytes),
         _ => walk.not_ip(NonIp::Llc),
     }
 }

@@ -5,6 +5,9 @@ use crate::headers::{NonIp, TunnelKind};
 use crate::parse::{Next, Walk};
 use crate::{MPLS_LABELS_MAX, Malformed, link};
 
+/// The label under which an associated channel follows, RFC 5586.
+const GENERIC_CHANNEL: u32 = 13;
+
 /// The label of a maintenance packet, RFC 3429; never followed by IP or Ethernet.
 const OAM_ALERT: u32 = 14;
 
@@ -31,6 +34,7 @@ pub(crate) fn mpls(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
                 walk.cross(TunnelKind::Mpls, label);
             }
             return match label {
+                GENERIC_CHANNEL => associated_channel(walk, bytes),
                 OAM_ALERT => walk.not_ip(NonIp::Mpls),
                 _ => payload(walk, bytes),
             };

@@ -291,6 +291,19 @@ impl Walk<'_> {
         }
     }
 
+    /// The IP header claims more bytes than the frame has. Inside a first fragment that is to be
+    /// expected; of a tunnel that only a port number suggests, it says that there is none; of any
+    /// other header it is damage, and the header still stands.
+    pub(crate) fn refuses_length(&mut self, cause: Malformed) -> bool {
+        if self.partial {
+            return false;
+        }
+        if !self.guessed {
+            self.headers.damage(cause);
+        }
+        self.guessed
+    }
+
     /// A tunnel header was crossed. A second one before the next IP header (Ethernet in GRE in
     /// NSH ...) replaces the kind.
     pub(crate) fn cross(&mut self, kind: TunnelKind, id: u32) {
@@ -336,3 +349,79 @@ impl Walk<'_> {
 /// The TCP flags that [`Tcp::flags`] keeps.
 pub(crate) const TCP_FLAGS: u16 = 0x1ff;
 const _: () = assert!(Tcp::FIN | Tcp::URG <= TCP_FLAGS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A 64-byte-class frame with TCP or UDP that the straight path may take.
+    fn plain_frame(protocol: u8, payload_bytes: u8) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+        let total = 40 + payload_bytes;
+        frame.extend([0x45, 0, 0, total, 0, 7, 0x40, 0, 64, protocol, 0, 0]);
+        frame.extend([
+            10,
+            0,
+            0,
+            1,
+            10,
+            0,
+            0,
+            2,
+            0x9c,
+            0x40,
+            0x01,
+            0xbb,
+            0,
+            total - 20,
+            0,
+            0,
+        ]);
+        frame.extend([0, 0, 0, 0, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0]);
+        frame.resize(14 + usize::from(total), 0);
+        frame
+    }
+
+    #[test]
+    fn the_straight_path_takes_plain_tcp_and_udp() {
+        for protocol in [6, 17] {
+            assert!(plain(&plain_frame(protocol, 10), &mut Headers::new()));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// `general` is the plain twin of `plain`: where the straight path answers, both agree.
+        #[test]
+        fn the_straight_path_reads_what_the_general_one_reads(
+            protocol in prop::sample::select(vec![6_u8, 17]),
+            payload_bytes in 0_u8..40,
+            changes in prop::collection::vec((12_usize..54, any::<u8>()), 0..3),
+            cut in 0_usize..110,
+            more in 0_u32..20,
+        ) {
+            let mut frame = plain_frame(protocol, payload_bytes);
+            for (at, value) in changes {
+                frame[at] = value;
+            }
+            frame.truncate(cut.max(30));
+            let wire_len = u32::try_from(frame.len()).unwrap_or(0) + more;
+            let (mut fast, mut slow) = (Headers::new(), Headers::new());
+            // Leftovers of another frame must not shine through.
+            fast.malformed = Some(Malformed::IpVersion);
+            fast.transport = Transport::Dccp;
+            if plain(&frame, &mut fast) {
+                general(&frame, wire_len, &ParseOptions::default(), &mut slow);
+                prop_assert_eq!(fast.outer, slow.outer);
+                prop_assert_eq!(fast.transport, slow.transport);
+                prop_assert_eq!(fast.malformed, slow.malformed);
+                prop_assert_eq!(fast.inner, slow.inner);
+                prop_assert_eq!(fast.tunnel, slow.tunnel);
+                prop_assert_eq!(fast.quoted, slow.quoted);
+                prop_assert_eq!(fast.link, slow.link);
+            }
+        }
+    }
+}

@@ -1,4 +1,10 @@
-//! What the truth test needs beside the parser: capture files, and flow tables by the oracle's rules.
+//! What the tests need beside the parser. Each test file uses its own part of it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "one support module serves several test binaries"
+)]
 
 pub mod capture;
+pub mod frames;
 pub mod table;
