@@ -190,7 +190,7 @@ fn what_libpcap_refuses_in_a_whole_pcapng_is_said_and_rewritten() {
         let before = frames(&bytes);
         assert_eq!(
             frames(&fs::read(&plain).unwrap()),
-            before[..ethernet as usize]
+            before[..usize::try_from(ethernet).unwrap()]
         );
     }
 }

@@ -38,8 +38,8 @@ fn a_capture_is_received_whole_with_its_own_times() {
     let pool = pool("whole", 255);
     for (big_endian, nanoseconds) in [(false, false), (true, false), (false, true), (true, true)] {
         // More frames than mbufs: they must come back.
-        let written: Vec<Frame> = (0..700_u64)
-            .map(|n| frame(NANOS + n * 1_000, 60 + n as usize))
+        let written: Vec<Frame> = (60_u16..760)
+            .map(|n| frame(NANOS + u64::from(n) * 1_000, usize::from(n)))
             .collect();
         let file = Pcap {
             big_endian,

@@ -8,7 +8,7 @@ use dpdk::{Eal, EalOptions, Memory, Mempool, PoolOptions, Port, PortConfig, Prob
 use dpdk::{RxQueue, TxQueue};
 
 /// EAL starts once in a process: all tests of a file share this one.
-pub static EAL: LazyLock<Eal> = LazyLock::new(|| {
+pub(crate) static EAL: LazyLock<Eal> = LazyLock::new(|| {
     let memory = Memory::Ordinary {
         mb: NonZeroU32::new(256).unwrap(),
     };
@@ -19,7 +19,7 @@ pub static EAL: LazyLock<Eal> = LazyLock::new(|| {
     .unwrap()
 });
 
-pub fn pool(name: &str, mbufs: u32) -> Mempool {
+pub(crate) fn pool(name: &str, mbufs: u32) -> Mempool {
     let options = PoolOptions {
         mbufs,
         cache_mbufs: mbufs.min(96) / 2,
@@ -29,7 +29,7 @@ pub fn pool(name: &str, mbufs: u32) -> Mempool {
 }
 
 /// The port started with one queue each way.
-pub fn start(spec: &str, pool: &Mempool) -> (Port, RxQueue, TxQueue) {
+pub(crate) fn start(spec: &str, pool: &Mempool) -> (Port, RxQueue, TxQueue) {
     let probed = ProbedPort::probe(&EAL, &spec.parse().unwrap()).unwrap();
     let (port, mut rx, mut tx) = probed.start(&PortConfig::default(), pool).unwrap();
     (port, rx.pop().unwrap(), tx.pop().unwrap())
@@ -37,13 +37,13 @@ pub fn start(spec: &str, pool: &Mempool) -> (Port, RxQueue, TxQueue) {
 
 /// How a pcap file is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Pcap {
-    pub big_endian: bool,
-    pub nanoseconds: bool,
-    pub link_type: u32,
+pub(crate) struct Pcap {
+    pub(crate) big_endian: bool,
+    pub(crate) nanoseconds: bool,
+    pub(crate) link_type: u32,
 }
 
-pub const PLAIN: Pcap = Pcap {
+pub(crate) const PLAIN: Pcap = Pcap {
     big_endian: false,
     nanoseconds: false,
     link_type: 1,
@@ -51,16 +51,16 @@ pub const PLAIN: Pcap = Pcap {
 
 /// A frame in a capture: its time, its bytes, and its length on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub nanos: u64,
-    pub bytes: Vec<u8>,
-    pub wire_bytes: u32,
+pub(crate) struct Frame {
+    pub(crate) nanos: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) wire_bytes: u32,
 }
 
 /// A frame whose bytes tell it from others.
-pub fn frame(nanos: u64, length: usize) -> Frame {
+pub(crate) fn frame(nanos: u64, length: usize) -> Frame {
     let bytes: Vec<u8> = (0..length)
-        .map(|index| (index * 7 + length) as u8)
+        .map(|index| u8::try_from((index * 7 + length) % 256).unwrap())
         .collect();
     Frame {
         nanos,
@@ -86,7 +86,7 @@ impl Pcap {
         }
     }
 
-    pub fn file(self, frames: &[Frame]) -> Vec<u8> {
+    pub(crate) fn file(self, frames: &[Frame]) -> Vec<u8> {
         let magic = if self.nanoseconds {
             0xa1b2_3c4d
         } else {
@@ -112,7 +112,7 @@ impl Pcap {
     }
 
     /// A pcapng block.
-    pub fn block(self, kind: u32, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn block(self, kind: u32, body: &[u8]) -> Vec<u8> {
         let padded = body.len().next_multiple_of(4);
         let total = u32::try_from(padded + 12).unwrap();
         let mut block = [self.word(kind), self.word(total)].concat();
@@ -122,7 +122,7 @@ impl Pcap {
         block
     }
 
-    pub fn section(self) -> Vec<u8> {
+    pub(crate) fn section(self) -> Vec<u8> {
         let mut body = self.word(0x1a2b_3c4d).to_vec();
         body.extend([self.half(1), self.half(0)].concat());
         body.extend([0xff; 8]);
@@ -130,7 +130,7 @@ impl Pcap {
     }
 
     /// `resolution` is the value of if_tsresol.
-    pub fn interface(self, link_type: u16, snapshot: u32, resolution: u8) -> Vec<u8> {
+    pub(crate) fn interface(self, link_type: u16, snapshot: u32, resolution: u8) -> Vec<u8> {
         let mut body = [self.half(link_type), self.half(0)].concat();
         body.extend(self.word(snapshot));
         body.extend([self.half(9), self.half(1)].concat());
@@ -140,9 +140,10 @@ impl Pcap {
     }
 
     /// An enhanced packet with its time in the units of its interface.
-    pub fn packet(self, interface: u32, units: u64, frame: &Frame) -> Vec<u8> {
+    pub(crate) fn packet(self, interface: u32, units: u64, frame: &Frame) -> Vec<u8> {
         let captured = u32::try_from(frame.bytes.len()).unwrap();
-        let (high, low) = ((units >> 32) as u32, units as u32);
+        let half = |units: u64| u32::try_from(units & 0xffff_ffff).unwrap();
+        let (high, low) = (half(units >> 32), half(units));
         let words = [interface, high, low, captured, frame.wire_bytes];
         let mut body = words.map(|word| self.word(word)).concat();
         body.extend(&frame.bytes);
