@@ -238,13 +238,13 @@ impl FlowCache {
         {
             cold.retransmits[s] = cold.retransmits[s].wrapping_add(1);
         }
-        time_handshake(
-            cold,
-            flags,
-            from_initiator,
-            before[s] & TcpFlags::SYN != 0,
-            now,
-        );
+        if matches!(
+            hot.tcp_state(),
+            TcpState::None | TcpState::SynSent | TcpState::SynReceived
+        ) {
+            let again = before[s] & TcpFlags::SYN != 0;
+            time_handshake(cold, flags, from_initiator, again, now);
+        }
         let both_fins = cold.flags[0] & cold.flags[1] & TcpFlags::FIN != 0;
         let segment = Segment {
             flags,

@@ -241,3 +241,119 @@ impl Index {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// splitmix64: hashes for tests.
+    fn mix(n: u64) -> u64 {
+        let z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn hash_of(slot: u32) -> FlowHash {
+        FlowHash(mix(slot.into()))
+    }
+
+    fn guests(index: &Index) -> u64 {
+        index.buckets.iter().map(|b| u64::from(b.guests)).sum()
+    }
+
+    #[test]
+    fn a_full_cache_is_always_indexed() {
+        for flows_max in [1_u32, 2, 100, 1 << 17] {
+            let mut index = Index::new(flows_max as usize).unwrap();
+            for slot in 0..flows_max {
+                assert!(
+                    index.insert(hash_of(slot), slot, hash_of),
+                    "slot {slot} of {flows_max}"
+                );
+            }
+            for slot in 0..flows_max {
+                assert_eq!(index.find(hash_of(slot), |s| s == slot), Some(slot));
+                assert!(index.likely(hash_of(slot)).is_some());
+            }
+            assert_eq!(index.find(FlowHash(mix(u64::MAX / 3)), |_| false), None);
+            for slot in 0..flows_max {
+                assert!(index.remove(hash_of(slot), slot));
+                assert!(!index.remove(hash_of(slot), slot));
+                assert_eq!(index.find(hash_of(slot), |s| s == slot), None);
+            }
+            assert_eq!(guests(&index), 0);
+        }
+    }
+
+    #[test]
+    fn one_hash_for_all_fills_two_buckets_and_is_then_refused() {
+        let mut index = Index::new(1000).unwrap();
+        let same = FlowHash(mix(5));
+        let capacity = 2 * u32::try_from(BUCKET_SLOTS).unwrap();
+        for slot in 0..capacity {
+            assert!(index.insert(same, slot, |_| same), "slot {slot}");
+        }
+        assert!(!index.insert(same, capacity, |_| same));
+        for slot in 0..capacity {
+            assert_eq!(index.find(same, |s| s == slot), Some(slot));
+        }
+        for slot in 0..capacity {
+            assert!(index.remove(same, slot));
+        }
+        assert_eq!(guests(&index), 0);
+    }
+
+    #[test]
+    fn a_crowded_bucket_sends_a_resident_to_its_other_bucket() {
+        // At more than 11 of 12 slots a bucket, newcomers meet two full buckets all the time.
+        let mut index = Index::new(800).unwrap();
+        let slots = u32::try_from(index.buckets.len() * BUCKET_SLOTS).unwrap();
+        let mut inside = Vec::new();
+        let mut refused = 0;
+        for slot in 0..slots {
+            if index.insert(hash_of(slot), slot, hash_of) {
+                inside.push(slot);
+            } else {
+                refused += 1;
+            }
+            for slot in inside.iter().rev().take(50) {
+                assert_eq!(index.find(hash_of(*slot), |s| s == *slot), Some(*slot));
+            }
+        }
+        assert!(
+            inside.len() > 1100,
+            "{} of {slots} inside, {refused} refused",
+            inside.len()
+        );
+        for slot in &inside {
+            assert_eq!(index.find(hash_of(*slot), |s| s == *slot), Some(*slot));
+        }
+    }
+
+    #[test]
+    fn coming_and_going_leaves_exactly_the_present_ones() {
+        let mut index = Index::new(64).unwrap();
+        let mut present: HashMap<u32, FlowHash> = HashMap::new();
+        let mut hashes = [FlowHash(0); 64];
+        for round in 0..100_000_u64 {
+            let slot = u32::try_from(mix(round) % 64).unwrap();
+            if let Some(hash) = present.remove(&slot) {
+                assert!(index.remove(hash, slot));
+            } else {
+                let hash = FlowHash(mix(round << 20));
+                hashes[slot as usize] = hash;
+                assert!(index.insert(hash, slot, |s| hashes[s as usize]));
+                present.insert(slot, hash);
+            }
+            for (slot, hash) in &present {
+                assert_eq!(index.find(*hash, |s| s == *slot), Some(*slot));
+            }
+        }
+        for (slot, hash) in present {
+            assert!(index.remove(hash, slot));
+        }
+        assert_eq!(guests(&index), 0);
+    }
+}
