@@ -288,13 +288,14 @@ fn dataplane_config(lab: &Lab, settings: &Settings) -> String {
 
 fn control_config(lab: &Lab, settings: &Settings) -> String {
     let directory = lab.directory().display();
-    let collectors: String = settings
-        .collectors
-        .iter()
-        .map(|collector| format!("[[collector]]\naddress = \"{collector}\"\n"))
-        .collect();
+    let address = |collector: &String| format!("{{ address = \"{collector}\" }}");
+    let collectors: Vec<String> = settings.collectors.iter().map(address).collect();
     format!(
-        "[control]\nrun_dir = \"{directory}/run\"\nstate_dir = \"{directory}/control\"\n\n{}\n{collectors}",
+        "[dataplane]\nsocket = \"{directory}/run/dataplane.sock\"\n\n\
+         [api]\nsocket = \"{directory}/run/control.sock\"\n\n\
+         [policy]\nstate_dir = \"{directory}/control\"\n\n\
+         [export]\ncollectors = [{}]\n\n{}\n",
+        collectors.join(", "),
         settings.control
     )
 }
