@@ -1,1 +1,45 @@
 //! Policy: model, validate, compile, explain.
+//!
+//! A policy is a TOML text. [`parse`] reads it into a [`PolicyFile`] that remembers where every
+//! word stands, [`validate`] turns that into a [`ValidPolicy`] or into every error at once, and
+//! [`compile`] turns that into the image that the dataplane evaluates, with the [`Dictionary`] by
+//! which control names what records tell. [`explain`] says why, by the code that enforces.
+//!
+//! Control calls all of it. Nothing here opens a file, reads a clock or speaks to a network: text
+//! and date are arguments. `README.md` is the language's reference.
+#![forbid(unsafe_code)]
+
+mod compile;
+mod dictionary;
+mod explain;
+mod file;
+pub mod limits;
+mod near;
+mod prefix;
+mod problem;
+mod rate;
+mod read;
+mod revision;
+mod selector;
+mod service;
+mod validate;
+
+pub use compile::{CompileError, CompiledPolicy, compile};
+pub use dictionary::{Dictionary, RuleEntry, SegmentEntry, WorkloadEntry};
+pub use explain::{EndReport, Report, RuleReport, ViewReport, explain};
+pub use file::PolicyFile;
+pub use problem::{Diagnostic, PolicyErrors, Problem, Severity};
+pub use rate::Rate;
+pub use read::parse;
+pub use revision::{Revision, revision_hash};
+pub use selector::{Selector, SelectorError};
+pub use service::{Port, PortError};
+pub use validate::{Invariant, Rule, Segment, Service, ValidPolicy, Workload, validate};
+
+/// Reads and validates a policy text. `file` is the name that errors carry.
+///
+/// # Errors
+/// Every error of the text, by line.
+pub fn load(text: &str, file: &str, today: jiff::civil::Date) -> Result<ValidPolicy, PolicyErrors> {
+    validate(&parse(text, file), today)
+}

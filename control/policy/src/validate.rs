@@ -1,0 +1,356 @@
+//! Judges what was written: every error and warning at once, or a policy that compiles.
+
+mod members;
+mod rules;
+
+use crate::file::{At, PolicyFile};
+use crate::limits::{NAME_BYTES_MAX, NOTE_BYTES_MAX, PROBLEMS_MAX};
+use crate::near::nearest;
+use crate::problem::{Diagnostic, Kind, PolicyErrors, Problem, Severity};
+use crate::rate::Rate;
+use crate::revision::Revision;
+use crate::selector::{Selector, is_word_char};
+use crate::service::Port;
+use abi::image::{BUILT_IN_SEGMENTS, RuleMode, Tier};
+use abi::verdict::OnChange;
+use abi::{Action, Mode};
+use core::ops::ControlFlow;
+use ipnet::IpNet;
+use jiff::civil::Date;
+use std::collections::{BTreeMap, HashMap};
+
+/// A policy without errors.
+#[derive(Clone, Debug)]
+pub struct ValidPolicy {
+    /// Name of the text.
+    pub file: String,
+    /// Hash of the text.
+    pub revision: Revision,
+    /// `[policy] name`.
+    pub name: Option<String>,
+    /// Internal address space.
+    pub internal: Vec<IpNet>,
+    /// In the order of the file.
+    pub workloads: Vec<Workload>,
+    /// In the order of the file; segment `i` here is segment `i + 3` in images.
+    pub segments: Vec<Segment>,
+    /// In the order of the file.
+    pub services: Vec<Service>,
+    /// In the order of the file, which means nothing.
+    pub rules: Vec<Rule>,
+    /// Read, not proved.
+    pub invariants: Vec<Invariant>,
+    /// By line.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A machine, container or service with addresses of its own.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Unique among workloads.
+    pub name: String,
+    /// Nobody else's.
+    pub addresses: Vec<IpNet>,
+    /// Labels that selectors ask.
+    pub labels: BTreeMap<String, String>,
+    /// Line of the text.
+    pub line: u32,
+}
+
+/// A group of workloads or addresses that rules speak of.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Unique among segments.
+    pub name: String,
+    /// How far it has come on the way to enforcement.
+    pub mode: Mode,
+    /// The selector, where it has one.
+    pub select: Option<Selector>,
+    /// Its own prefixes, where it has no selector.
+    pub addresses: Vec<IpNet>,
+    /// Workloads that the selector selects, ascending.
+    pub workloads: Vec<u32>,
+    /// What the author says about it.
+    pub comment: Option<String>,
+    /// Line of the text.
+    pub line: u32,
+}
+
+/// A named list of ports.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Unique among services.
+    pub name: String,
+    /// Any of these.
+    pub ports: Vec<Port>,
+    /// Line of the text.
+    pub line: u32,
+}
+
+/// What may, or may not, connect to what.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Unique among rules.
+    pub name: String,
+    /// Tier.
+    pub tier: Tier,
+    /// Segments of the initiator as images number them, never empty.
+    pub from: Vec<u32>,
+    /// Segments of the responder, never empty.
+    pub to: Vec<u32>,
+    /// Services by their place in [`ValidPolicy::services`]; empty means any.
+    pub services: Vec<u32>,
+    /// Action.
+    pub action: Action,
+    /// Rate and burst (tokens) where the action is limit.
+    pub limit: Option<(Rate, u64)>,
+    /// Its own mode.
+    pub mode: RuleMode,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Where it was asked for.
+    pub ticket: Option<String>,
+    /// Last day on which it matches.
+    pub expires: Option<Date>,
+    /// What a change of policy does to flows it decided.
+    pub on_change: OnChange,
+    /// What the author says about it.
+    pub comment: Option<String>,
+    /// Line of the text.
+    pub line: u32,
+}
+
+impl Rule {
+    /// Whether its date has passed: it then matches nothing.
+    #[must_use]
+    pub fn expired(&self, today: Date) -> bool {
+        self.expires.is_some_and(|last| last < today)
+    }
+}
+
+/// Something that no rule may make possible.
+#[derive(Clone, Debug)]
+pub struct Invariant {
+    /// Unique among invariants.
+    pub name: String,
+    /// Segment that must not reach `to`, as images number it.
+    pub from: u32,
+    /// Segment that must not be reached.
+    pub to: u32,
+    /// Within how many hops.
+    pub hops: i64,
+    /// Line of the text.
+    pub line: u32,
+}
+
+/// Judges a policy. `today` decides which rules have expired.
+///
+/// # Errors
+/// Every error, and the warnings beside them, by line.
+pub fn validate(file: &PolicyFile, today: Date) -> Result<ValidPolicy, PolicyErrors> {
+    let mut judge = Judge {
+        file,
+        today,
+        problems: file.problems.clone(),
+    };
+    let mut policy = ValidPolicy {
+        file: file.file.clone(),
+        revision: file.revision,
+        name: file.name.as_ref().map(|name| name.value.clone()),
+        internal: Vec::new(),
+        workloads: Vec::new(),
+        segments: Vec::new(),
+        services: Vec::new(),
+        rules: Vec::new(),
+        invariants: Vec::new(),
+        warnings: Vec::new(),
+    };
+    if !file.unreadable {
+        judge.members(&mut policy);
+        judge.rules(&mut policy);
+    }
+    let mut diagnostics: Vec<Diagnostic> = judge
+        .problems
+        .into_iter()
+        .map(|(at, problem)| file.lines.place(at, problem))
+        .collect();
+    diagnostics.sort_by_key(|d| (d.line, d.column));
+    if diagnostics
+        .iter()
+        .all(|d| d.problem.severity() == Severity::Warning)
+    {
+        policy.warnings = diagnostics;
+        return Ok(policy);
+    }
+    let untold = diagnostics.len().saturating_sub(PROBLEMS_MAX);
+    if untold > 0 {
+        // Errors first when not all can be told; by line again below.
+        diagnostics.sort_by_key(|d| d.problem.severity());
+        diagnostics.truncate(PROBLEMS_MAX);
+        diagnostics.sort_by_key(|d| (d.line, d.column));
+    }
+    Err(PolicyErrors {
+        file: file.file.clone(),
+        diagnostics,
+        untold,
+    })
+}
+
+/// A policy under judgement, with what has been found so far.
+pub(crate) struct Judge<'f> {
+    pub(crate) file: &'f PolicyFile,
+    pub(crate) today: Date,
+    problems: Vec<(usize, Problem)>,
+}
+
+/// Names of one kind, and where each was given first.
+pub(crate) struct Names {
+    kind: Kind,
+    first: HashMap<String, (u32, usize)>,
+}
+
+impl Names {
+    pub(crate) fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            first: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<u32> {
+        self.first.get(name).map(|(index, _)| *index)
+    }
+
+    pub(crate) fn nearest(&self, name: &str, also: &[&str]) -> Option<String> {
+        let known = self
+            .first
+            .keys()
+            .map(String::as_str)
+            .chain(also.iter().copied());
+        nearest(name, known).map(str::to_owned)
+    }
+}
+
+impl Judge<'_> {
+    pub(crate) fn problem(&mut self, at: usize, problem: Problem) {
+        self.problems.push((at, problem));
+    }
+
+    pub(crate) fn count(&mut self, at: usize, what: &str, count: usize, limit: usize) {
+        if count > limit {
+            self.problem(
+                at,
+                Problem::TooMany {
+                    what: what.to_owned(),
+                    count,
+                    limit,
+                },
+            );
+        }
+    }
+
+    /// Judges the name of a thing and takes it. Breaks where the thing has no usable name.
+    pub(crate) fn name(
+        &mut self,
+        names: &mut Names,
+        index: usize,
+        name: Option<&At<String>>,
+    ) -> ControlFlow<(), String> {
+        let Some(At { value: name, at }) = name else {
+            return ControlFlow::Break(());
+        };
+        let kind = names.kind;
+        let reserved = match kind {
+            Kind::Segment => BUILT_IN_SEGMENTS.contains(&name.as_str()),
+            Kind::Service => name == "any",
+            _ => false,
+        };
+        if !is_name(name) {
+            self.problem(
+                *at,
+                Problem::BadName {
+                    kind,
+                    name: name.escape_debug().to_string(),
+                },
+            );
+        } else if reserved {
+            self.problem(
+                *at,
+                Problem::ReservedName {
+                    kind,
+                    name: name.clone(),
+                },
+            );
+        } else if let Some((_, first)) = names.first.get(name) {
+            let first_line = self.file.lines.line(*first);
+            self.problem(
+                *at,
+                Problem::TwiceNamed {
+                    kind,
+                    name: name.clone(),
+                    first_line,
+                },
+            );
+        } else {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            names.first.insert(name.clone(), (index, *at));
+        }
+        ControlFlow::Continue(name.clone())
+    }
+
+    /// A word out of a fixed list.
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        (kind, name, key): (Kind, &str, &'static str),
+        found: &At<String>,
+        known: &[(&'static str, T)],
+    ) -> Option<T> {
+        let value = known
+            .iter()
+            .find(|(word, _)| *word == found.value)
+            .map(|(_, value)| *value);
+        if value.is_none() {
+            let known: Vec<_> = known.iter().map(|(word, _)| *word).collect();
+            let near = nearest(&found.value, known.iter().copied());
+            let (name, found_word) = (name.to_owned(), found.value.clone());
+            let problem = Problem::UnknownWord {
+                kind,
+                name,
+                key,
+                found: found_word,
+                known,
+                near,
+            };
+            self.problem(found.at, problem);
+        }
+        value
+    }
+
+    /// Free text of bounded length.
+    pub(crate) fn note(
+        &mut self,
+        (kind, name, key): (Kind, &str, &'static str),
+        note: Option<&At<String>>,
+    ) -> Option<String> {
+        let At { value, at } = note?;
+        if value.len() > NOTE_BYTES_MAX {
+            let (name, bytes) = (name.to_owned(), value.len());
+            let problem = Problem::TooLong {
+                kind,
+                name,
+                key,
+                bytes,
+                limit: NOTE_BYTES_MAX,
+            };
+            self.problem(*at, problem);
+        }
+        Some(value.clone())
+    }
+}
+
+/// Whether a text can be a name: what the terminal, TSV, metrics and selectors take as one word.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(is_word_char)
+}

@@ -1,0 +1,357 @@
+//! Judges workloads, segments and services: who is who.
+
+use super::{Judge, Names, Segment, Service, ValidPolicy, Workload, is_name};
+use crate::file::{At, SegmentText, Words, WorkloadText};
+use crate::limits::{
+    ADDRESSES_MAX, LABELS_MAX, PORTS_MAX, SEGMENTS_MAX, SERVICES_MAX, WORKLOADS_MAX,
+};
+use crate::prefix::{self, Span, internal_default};
+use crate::problem::{Kind, Problem};
+use crate::selector::{Selector, Test};
+use crate::service::Port;
+use abi::Mode;
+use core::ops::ControlFlow;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, HashMap};
+
+/// The words of modes.
+const MODES: [(&str, Mode); 3] = [
+    ("observe", Mode::Observe),
+    ("test", Mode::Test),
+    ("enforce", Mode::Enforce),
+];
+
+impl Judge<'_> {
+    /// Everything that rules speak of.
+    pub(super) fn members(&mut self, policy: &mut ValidPolicy) {
+        let file = self.file;
+        if let Some(name) = &file.name {
+            let mut names = Names::of(Kind::Policy);
+            let _ = self.name(&mut names, 0, Some(name));
+        }
+        policy.internal = match &file.internal {
+            Some(words) => self
+                .prefixes(Kind::Policy, "internal", words)
+                .into_iter()
+                .map(|p| p.1)
+                .collect(),
+            None => internal_default(),
+        };
+        self.workloads(policy);
+        self.segments(policy);
+        self.services(policy);
+    }
+
+    /// The prefixes of a list, each with where it stands; the bad ones are told and left out.
+    fn prefixes(&mut self, kind: Kind, name: &str, words: &Words) -> Vec<(usize, IpNet)> {
+        self.count(
+            words.at,
+            "addresses in one list",
+            words.value.len(),
+            ADDRESSES_MAX,
+        );
+        let mut prefixes = Vec::with_capacity(words.value.len());
+        for At { value, at } in &words.value {
+            match prefix::parse(value) {
+                Ok(net) => prefixes.push((*at, net)),
+                Err(error) => self.problem(
+                    *at,
+                    Problem::Prefix {
+                        kind,
+                        name: name.to_owned(),
+                        error,
+                    },
+                ),
+            }
+        }
+        prefixes
+    }
+
+    fn workloads(&mut self, policy: &mut ValidPolicy) {
+        let file = self.file;
+        let at = file
+            .workloads
+            .get(WORKLOADS_MAX)
+            .map_or(0, |first_over| first_over.at);
+        self.count(at, "workloads", file.workloads.len(), WORKLOADS_MAX);
+        let mut names = Names::of(Kind::Workload);
+        let mut claims = Vec::new();
+        for (index, text) in file.workloads.iter().enumerate() {
+            let name = self.name(&mut names, index, text.name.as_ref());
+            let name = name.continue_value().unwrap_or_default();
+            let addresses = text.addresses.as_ref().map_or(Vec::new(), |words| {
+                if words.value.is_empty() {
+                    let (kind, name) = (Kind::Workload, name.clone());
+                    self.problem(
+                        words.at,
+                        Problem::Empty {
+                            kind,
+                            name,
+                            key: "addresses",
+                        },
+                    );
+                }
+                self.prefixes(Kind::Workload, &name, words)
+            });
+            claims.extend(
+                addresses
+                    .iter()
+                    .map(|(at, net)| (Span::from(*net), index, *at)),
+            );
+            let labels = self.labels(&name, text);
+            policy.workloads.push(Workload {
+                name,
+                addresses: addresses.into_iter().map(|(_, net)| net).collect(),
+                labels,
+                line: file.lines.line(text.at),
+            });
+        }
+        self.claims(policy, claims);
+    }
+
+    fn labels(&mut self, workload: &str, text: &WorkloadText) -> BTreeMap<String, String> {
+        self.count(
+            text.at,
+            "labels of one workload",
+            text.labels.len(),
+            LABELS_MAX,
+        );
+        for word in text.labels.iter().flat_map(|(key, value)| [key, value]) {
+            if !is_name(&word.value) {
+                let (workload, word_text) =
+                    (workload.to_owned(), word.value.escape_debug().to_string());
+                self.problem(
+                    word.at,
+                    Problem::BadLabel {
+                        workload,
+                        word: word_text,
+                    },
+                );
+            }
+        }
+        text.labels
+            .iter()
+            .map(|(key, value)| (key.value.clone(), value.value.clone()))
+            .collect()
+    }
+
+    /// An address belongs to one workload. Prefixes nest or are apart, so that after sorting a
+    /// prefix can only lie within the last one that has not ended.
+    fn claims(&mut self, policy: &ValidPolicy, mut claims: Vec<(Span, usize, usize)>) {
+        claims.sort_unstable_by_key(|(span, index, at)| {
+            (span.v4, span.address, span.length, *index, *at)
+        });
+        let mut open: Vec<(Span, usize)> = Vec::new();
+        for (span, index, at) in claims {
+            open.retain(|(wide, _)| wide.v4 == span.v4 && wide.last() >= span.last());
+            if let Some((_, other)) = open.iter().find(|(_, other)| *other != index) {
+                // Told where the later of the two workloads stands in the file.
+                let (late, early) = (index.max(*other), index.min(*other));
+                let at = if late == index {
+                    at
+                } else {
+                    self.file.workloads[late].at
+                };
+                let problem = Problem::AddressTwice {
+                    workload: policy.workloads[late].name.clone(),
+                    address: span.to_string(),
+                    other: policy.workloads[early].name.clone(),
+                    other_line: policy.workloads[early].line,
+                };
+                self.problem(at, problem);
+            }
+            open.push((span, index));
+        }
+    }
+
+    fn segments(&mut self, policy: &mut ValidPolicy) {
+        let file = self.file;
+        let at = file
+            .segments
+            .get(SEGMENTS_MAX)
+            .map_or(0, |first_over| first_over.at);
+        self.count(at, "segments", file.segments.len(), SEGMENTS_MAX);
+        let index = LabelIndex::of(&policy.workloads);
+        let mut names = Names::of(Kind::Segment);
+        for (place, text) in file.segments.iter().enumerate() {
+            let segment = self.segment(&mut names, place, text, &policy.workloads, &index);
+            policy.segments.push(segment);
+        }
+    }
+
+    fn segment(
+        &mut self,
+        names: &mut Names,
+        place: usize,
+        text: &SegmentText,
+        workloads: &[Workload],
+        index: &LabelIndex<'_>,
+    ) -> Segment {
+        let name = self.name(names, place, text.name.as_ref());
+        let named = matches!(name, ControlFlow::Continue(_));
+        let name = name.continue_value().unwrap_or_default();
+        let mode = text
+            .mode
+            .as_ref()
+            .and_then(|m| self.word((Kind::Segment, &name, "mode"), m, &MODES));
+        let comment = self.note((Kind::Segment, &name, "comment"), text.comment.as_ref());
+        let mut segment = Segment {
+            name: name.clone(),
+            mode: mode.unwrap_or(Mode::Enforce),
+            select: None,
+            addresses: Vec::new(),
+            workloads: Vec::new(),
+            comment,
+            line: self.file.lines.line(text.at),
+        };
+        match (&text.select, &text.addresses) {
+            (Some(select), Some(_)) => {
+                self.problem(select.at, Problem::TwoMemberships { segment: name });
+            }
+            (None, None) if named => {
+                self.problem(text.at, Problem::NoMembership { segment: name });
+            }
+            (None, None) => {}
+            (Some(select), None) => match Selector::parse(&select.value) {
+                Ok(selector) => {
+                    segment.workloads = index.select(&selector, workloads);
+                    if segment.workloads.is_empty() {
+                        let selector = selector.to_string();
+                        self.problem(
+                            select.at,
+                            Problem::SelectsNothing {
+                                segment: name,
+                                selector,
+                            },
+                        );
+                    }
+                    segment.select = Some(selector);
+                }
+                Err(error) => self.problem(
+                    select.at,
+                    Problem::Selector {
+                        segment: name,
+                        error,
+                    },
+                ),
+            },
+            (None, Some(words)) => {
+                if words.value.is_empty() {
+                    let problem = Problem::Empty {
+                        kind: Kind::Segment,
+                        name: name.clone(),
+                        key: "addresses",
+                    };
+                    self.problem(words.at, problem);
+                }
+                let prefixes = self.prefixes(Kind::Segment, &name, words);
+                segment.addresses = prefixes.into_iter().map(|(_, net)| net).collect();
+            }
+        }
+        segment
+    }
+
+    fn services(&mut self, policy: &mut ValidPolicy) {
+        let file = self.file;
+        let at = file
+            .services
+            .get(SERVICES_MAX)
+            .map_or(0, |first_over| first_over.at);
+        self.count(at, "services", file.services.len(), SERVICES_MAX);
+        let mut names = Names::of(Kind::Service);
+        for (index, text) in file.services.iter().enumerate() {
+            let name = self.name(&mut names, index, text.name.as_ref());
+            let name = name.continue_value().unwrap_or_default();
+            let mut ports = Vec::new();
+            if let Some(words) = &text.ports {
+                self.count(
+                    words.at,
+                    "ports of one service",
+                    words.value.len(),
+                    PORTS_MAX,
+                );
+                if words.value.is_empty() {
+                    let (kind, name) = (Kind::Service, name.clone());
+                    self.problem(
+                        words.at,
+                        Problem::Empty {
+                            kind,
+                            name,
+                            key: "ports",
+                        },
+                    );
+                }
+                for At { value, at } in &words.value {
+                    match Port::parse(value) {
+                        Ok(port) => ports.push(port),
+                        Err(error) => {
+                            self.problem(
+                                *at,
+                                Problem::Port {
+                                    service: name.clone(),
+                                    error,
+                                },
+                            );
+                        }
+                    }
+                }
+            }
+            policy.services.push(Service {
+                name,
+                ports,
+                line: file.lines.line(text.at),
+            });
+        }
+    }
+}
+
+/// Workloads by label and value, so that a selector asks few of them.
+struct LabelIndex<'w> {
+    by_label: HashMap<(&'w str, &'w str), Vec<u32>>,
+}
+
+impl<'w> LabelIndex<'w> {
+    fn of(workloads: &'w [Workload]) -> Self {
+        let mut by_label: HashMap<_, Vec<u32>> = HashMap::new();
+        for (index, workload) in (0..).zip(workloads) {
+            for (key, value) in &workload.labels {
+                by_label
+                    .entry((key.as_str(), value.as_str()))
+                    .or_default()
+                    .push(index);
+            }
+        }
+        Self { by_label }
+    }
+
+    /// Workloads that a selector selects, ascending. Begins with its rarest `=` or `in` term.
+    fn select(&self, selector: &Selector, workloads: &[Workload]) -> Vec<u32> {
+        let candidates = selector
+            .terms
+            .iter()
+            .filter_map(|term| match &term.test {
+                Test::AnyOf(values) => Some((term, values)),
+                _ => None,
+            })
+            .map(|(term, values)| {
+                let mut found: Vec<u32> = values
+                    .iter()
+                    .filter_map(|value| self.by_label.get(&(term.key.as_str(), value.as_str())))
+                    .flatten()
+                    .copied()
+                    .collect();
+                found.sort_unstable();
+                found.dedup();
+                found
+            })
+            .min_by_key(Vec::len);
+        let all = || (0..).take(workloads.len()).collect();
+        let mut selected: Vec<u32> = candidates.unwrap_or_else(all);
+        selected.retain(|index| {
+            workloads
+                .get(*index as usize)
+                .is_some_and(|workload| selector.selects(&workload.labels))
+        });
+        selected
+    }
+}
