@@ -285,8 +285,7 @@ impl Producer {
             return Err(Full);
         }
         self.accepted = head;
-        // Release: pairs with the Acquire of `accepted` in `Consumer::attach`, so that who sees
-        // this value also sees a `head` at least as new.
+        // Release: pairs with the Acquire of `accepted` in `Consumer::attach`.
         self.memory
             .producer()
             .accepted
@@ -405,9 +404,9 @@ impl Consumer {
     /// Takes the consumer's seat, from whoever holds it, at the cursor released last.
     pub(crate) fn attach(memory: RingMemory, process_id: u32) -> Result<Self, ConsumerError> {
         for _ in 0..ATTACH_TRIES_MAX {
-            // Order, load-bearing: `accepted` before `head` before `tail`, each Acquire. Each was
-            // stored after its writer saw the next, so an honest ring always shows
-            // accepted <= head <= tail here, however the sides race.
+            // Order, load-bearing: `head` before `tail`. Who stored this `head` had seen a `tail` at
+            // least as far, so an honest ring always shows head <= tail here. `accepted` may be
+            // old: it only grows, and only up to a `head` that the exchange below would miss.
             let accepted = memory.producer().accepted.load(Ordering::Acquire);
             let word = memory.consumer().head.load(Ordering::Acquire);
             let tail = memory.producer().tail.load(Ordering::Acquire);
@@ -415,8 +414,8 @@ impl Consumer {
             let sound = accepted <= head && head <= tail;
             let cursor = if sound { head } else { accepted };
             let attach = attach_of(word).wrapping_add(1);
-            // AcqRel: Acquire for the predecessor's last release, Release so that this seat's
-            // history passes on to the next.
+            // An exchange: where the predecessor releases meanwhile, nothing is taken and all is
+            // looked at again. From here on every release of the predecessor fails.
             let taken = memory.consumer().head.compare_exchange(
                 word,
                 pack(attach, cursor),
