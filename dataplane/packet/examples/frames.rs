@@ -1,7 +1,9 @@
 //! Prints what the parser reads of each frame of a capture: `frames CAPTURE`. One line per frame:
 //! number, then for the outer and the inner header source, destination, protocol, ports and bytes
 //! (`-` where there is none), VLAN stack, tunnel, and what is wrong with the frame.
+#![allow(clippy::disallowed_macros, reason = "this program is there to print")]
 
+#[allow(unreachable_pub, reason = "it is shared with the tests")]
 #[path = "../tests/support/capture.rs"]
 mod capture;
 
@@ -38,6 +40,10 @@ fn main() {
     };
     let mut headers = Headers::new();
     for (index, frame) in frames.iter().enumerate() {
+        if frame.link_type != capture::ETHERNET {
+            println!("{}\tnot Ethernet: link type {}", index + 1, frame.link_type);
+            continue;
+        }
         parse(&frame.bytes, frame.wire_len, &options, &mut headers);
         let vlans: Vec<String> = headers
             .link

@@ -23,6 +23,7 @@ mod malformed;
 mod mpls;
 mod options;
 mod parse;
+mod plain;
 mod ppp;
 mod quoted;
 mod transport;

@@ -1,9 +1,9 @@
 //! From the first byte of a frame to its innermost transport header.
 
 use crate::bytes::Bytes;
-use crate::headers::{Headers, NonIp, Tcp, Transport, Tunnel, TunnelKind};
-use crate::{Fragment, IpHeader, LAYERS_MAX, Malformed, ParseOptions};
-use crate::{ipv4, ipv6, link, mpls, ppp, transport, tunnel};
+use crate::headers::{Headers, NonIp, Transport, Tunnel, TunnelKind};
+use crate::{IpHeader, LAYERS_MAX, Malformed, ParseOptions};
+use crate::{ipv4, ipv6, link, mpls, plain, ppp, tunnel};
 
 /// What the bytes at the cursor are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,138 +67,14 @@ pub(crate) struct Walk<'h> {
 /// At most [`LAYERS_MAX`] headers, with bounded chains in each; no allocation, no panic.
 #[inline]
 pub fn parse(frame: &[u8], wire_len: u32, options: &ParseOptions, headers: &mut Headers) {
-    if plain(frame, headers) {
+    if plain::plain(frame, headers) {
         return;
     }
     general(frame, wire_len, options, headers);
 }
 
-/// The straight path: Ethernet, IPv4 of 20 bytes, whole packet, TCP or UDP that is no tunnel.
-/// Says whether the frame was such a one; if not, nothing was written that `general` does not
-/// write again.
-#[inline]
-fn plain(frame: &[u8], headers: &mut Headers) -> bool {
-    let Some(start) = frame.first_chunk::<42>() else {
-        return false;
-    };
-    let [
-        d0,
-        d1,
-        d2,
-        d3,
-        d4,
-        d5,
-        s0,
-        s1,
-        s2,
-        s3,
-        s4,
-        s5,
-        0x08,
-        0x00, //
-        0x45,
-        tos,
-        t0,
-        t1,
-        i0,
-        i1,
-        f0,
-        f1,
-        ttl,
-        protocol,
-        _,
-        _, //
-        a0,
-        a1,
-        a2,
-        a3,
-        b0,
-        b1,
-        b2,
-        b3,
-        p0,
-        p1,
-        q0,
-        q1,
-        u0,
-        u1,
-        _,
-        _,
-    ] = *start
-    else {
-        return false;
-    };
-    let total = u16::from_be_bytes([t0, t1]);
-    let (src_port, dst_port) = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([q0, q1]));
-    let fragment_field = u16::from_be_bytes([f0, f1]);
-    if fragment_field & 0x3fff != 0 || usize::from(total) + 14 > frame.len() {
-        return false;
-    }
-    let transport = match protocol {
-        6 => {
-            let Some((_, tcp)) = frame.split_first_chunk::<34>() else {
-                return false;
-            };
-            let Some(tcp) = tcp.first_chunk::<20>() else {
-                return false;
-            };
-            match transport::tcp_fields(tcp, u32::from(total).wrapping_sub(20)) {
-                Some(tcp) if total >= 40 => Transport::Tcp(tcp),
-                _ => return false,
-            }
-        }
-        17 => {
-            let length = u16::from_be_bytes([u0, u1]);
-            if total < 28 || length < 8 || length > total - 20 {
-                return false;
-            }
-            if tunnel::is_tunnel_port(src_port) || tunnel::is_tunnel_port(dst_port) {
-                return false;
-            }
-            Transport::Udp {
-                payload_bytes: u32::from(total) - 28,
-            }
-        }
-        _ => return false,
-    };
-    let link = &mut headers.link;
-    link.destination = [d0, d1, d2, d3, d4, d5];
-    link.source = [s0, s1, s2, s3, s4, s5];
-    link.ethertype = 0x0800;
-    link.non_ip = None;
-    link.mpls_label_count = 0;
-    link.pppoe = false;
-    link.vlan_count = 0;
-    headers.outer = Some(IpHeader {
-        src: ipv4::mapped([a0, a1, a2, a3]),
-        dst: ipv4::mapped([b0, b1, b2, b3]),
-        ip_bytes: u32::from(total),
-        l3_offset: 14,
-        l4_offset: 34,
-        fragment: Fragment {
-            id: u32::from(u16::from_be_bytes([i0, i1])),
-            offset: 0,
-            more: false,
-            is_fragment: false,
-        },
-        src_port,
-        dst_port,
-        protocol,
-        version: 4,
-        ttl,
-        tos,
-        has_ports: true,
-    });
-    headers.inner = None;
-    headers.tunnel = None;
-    headers.transport = transport;
-    headers.quoted = None;
-    headers.malformed = None;
-    true
-}
-
-/// Everything else, header by header.
-fn general(frame: &[u8], wire_len: u32, options: &ParseOptions, headers: &mut Headers) {
+/// Any frame, header by header.
+pub(crate) fn general(frame: &[u8], wire_len: u32, options: &ParseOptions, headers: &mut Headers) {
     headers.link.ethertype = 0;
     headers.link.non_ip = None;
     headers.link.mpls_label_count = 0;
@@ -343,85 +219,5 @@ impl Walk<'_> {
         self.guessed = false;
         self.partial |= header.fragment.more;
         self.depth = self.depth.saturating_add(1);
-    }
-}
-
-/// The TCP flags that [`Tcp::flags`] keeps.
-pub(crate) const TCP_FLAGS: u16 = 0x1ff;
-const _: () = assert!(Tcp::FIN | Tcp::URG <= TCP_FLAGS);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// A 64-byte-class frame with TCP or UDP that the straight path may take.
-    fn plain_frame(protocol: u8, payload_bytes: u8) -> Vec<u8> {
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
-        let total = 40 + payload_bytes;
-        frame.extend([0x45, 0, 0, total, 0, 7, 0x40, 0, 64, protocol, 0, 0]);
-        frame.extend([
-            10,
-            0,
-            0,
-            1,
-            10,
-            0,
-            0,
-            2,
-            0x9c,
-            0x40,
-            0x01,
-            0xbb,
-            0,
-            total - 20,
-            0,
-            0,
-        ]);
-        frame.extend([0, 0, 0, 0, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0]);
-        frame.resize(14 + usize::from(total), 0);
-        frame
-    }
-
-    #[test]
-    fn the_straight_path_takes_plain_tcp_and_udp() {
-        for protocol in [6, 17] {
-            assert!(plain(&plain_frame(protocol, 10), &mut Headers::new()));
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
-
-        /// `general` is the plain twin of `plain`: where the straight path answers, both agree.
-        #[test]
-        fn the_straight_path_reads_what_the_general_one_reads(
-            protocol in prop::sample::select(vec![6_u8, 17]),
-            payload_bytes in 0_u8..40,
-            changes in prop::collection::vec((12_usize..54, any::<u8>()), 0..3),
-            cut in 0_usize..110,
-            more in 0_u32..20,
-        ) {
-            let mut frame = plain_frame(protocol, payload_bytes);
-            for (at, value) in changes {
-                frame[at] = value;
-            }
-            frame.truncate(cut.max(30));
-            let wire_len = u32::try_from(frame.len()).unwrap_or(0) + more;
-            let (mut fast, mut slow) = (Headers::new(), Headers::new());
-            // Leftovers of another frame must not shine through.
-            fast.malformed = Some(Malformed::IpVersion);
-            fast.transport = Transport::Dccp;
-            if plain(&frame, &mut fast) {
-                general(&frame, wire_len, &ParseOptions::default(), &mut slow);
-                prop_assert_eq!(fast.outer, slow.outer);
-                prop_assert_eq!(fast.transport, slow.transport);
-                prop_assert_eq!(fast.malformed, slow.malformed);
-                prop_assert_eq!(fast.inner, slow.inner);
-                prop_assert_eq!(fast.tunnel, slow.tunnel);
-                prop_assert_eq!(fast.quoted, slow.quoted);
-                prop_assert_eq!(fast.link, slow.link);
-            }
-        }
     }
 }

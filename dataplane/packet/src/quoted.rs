@@ -7,22 +7,23 @@ use crate::{ipv4, ipv6, transport};
 /// Reads the flow of the packet at the cursor. A quotation may end anywhere, so lengths in it are
 /// not judged; without both addresses there is none.
 pub(crate) fn quoted(bytes: &mut Bytes<'_>, extension_headers_max: u8) -> Option<Quoted> {
-    let mut quoted = match bytes.byte(0)? >> 4 {
+    let (mut quoted, ports_follow) = match bytes.byte(0)? >> 4 {
         4 => quoted_ipv4(bytes)?,
         6 => quoted_ipv6(bytes, extension_headers_max)?,
         _ => return None,
     };
-    if transport::has_ports(quoted.0.protocol) && !quoted.1 {
-        if let (Some(src), Some(dst)) = (bytes.u16(0), bytes.u16(2)) {
-            quoted.0.src_port = src;
-            quoted.0.dst_port = dst;
-            quoted.0.has_ports = true;
-        }
+    if ports_follow
+        && transport::has_ports(quoted.protocol)
+        && let (Some(src), Some(dst)) = (bytes.u16(0), bytes.u16(2))
+    {
+        quoted.src_port = src;
+        quoted.dst_port = dst;
+        quoted.has_ports = true;
     }
-    Some(quoted.0)
+    Some(quoted)
 }
 
-/// The addresses, and whether what follows is not the start of the payload.
+/// The addresses, and whether the start of the payload follows.
 fn quoted_ipv4(bytes: &mut Bytes<'_>) -> Option<(Quoted, bool)> {
     let raw = bytes.peek::<20>()?;
     let header_bytes = usize::from(raw[0] & 0x0f) * 4;
@@ -39,8 +40,8 @@ fn quoted_ipv4(bytes: &mut Bytes<'_>) -> Option<(Quoted, bool)> {
         version: 4,
         has_ports: false,
     };
-    let cut = bytes.skip(header_bytes).is_none();
-    Some((quoted, later_fragment || cut))
+    let whole = bytes.skip(header_bytes).is_some();
+    Some((quoted, whole && !later_fragment))
 }
 
 fn quoted_ipv6(bytes: &mut Bytes<'_>, extension_headers_max: u8) -> Option<(Quoted, bool)> {
@@ -58,5 +59,5 @@ fn quoted_ipv6(bytes: &mut Bytes<'_>, extension_headers_max: u8) -> Option<(Quot
         version: 6,
         has_ports: false,
     };
-    Some((quoted, chain.damage.is_some() || chain.fragment.offset != 0))
+    Some((quoted, chain.damage.is_none() && chain.fragment.offset == 0))
 }

@@ -1,8 +1,11 @@
 //! TCP, UDP, UDP-Lite, SCTP, DCCP, ICMP and ICMPv6: ports and the fields that flow state needs.
 
 use crate::bytes::{Bytes, as_u32};
-use crate::parse::{Next, TCP_FLAGS, Walk};
+use crate::parse::{Next, Walk};
 use crate::{Icmp, IpHeader, Malformed, Sctp, Tcp, Transport, quoted};
+
+/// The nine flag bits, which [`Tcp::flags`] keeps.
+const TCP_FLAGS: u16 = 0x1ff;
 
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;

@@ -108,12 +108,12 @@ pub(crate) fn udp_payload(
     dst_port: u16,
     bytes: &mut Bytes<'_>,
 ) -> Next {
+    walk.guessed = true;
     for port in [src_port.min(dst_port), src_port.max(dst_port)] {
         let mut payload = *bytes;
         let next = by_port(walk, port, &mut payload);
         if next != Next::Done {
             *bytes = payload;
-            walk.guessed = true;
             return next;
         }
     }

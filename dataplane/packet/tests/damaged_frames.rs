@@ -1,4 +1,8 @@
 //! What is damaged is told, and what can still be read is read. No frame whatever panics.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "frames of the tests are short"
+)]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! Bytes in, fields out: frames without a tunnel.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "frames of the tests are short"
+)]
 
 mod support;
 

@@ -1,5 +1,14 @@
 //! How long one frame takes. Not a pass or fail: run it in release and read the numbers,
 //! `cargo test --release -p ringfence-packet --test speed -- --ignored --nocapture`.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "it measures and prints"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "frames of the tests are short"
+)]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Every Ethernet capture of the shared traffic folder, counted by the oracle's rules, against the
 //! truth that Wireshark gave. Differences must be those listed in `TRUTH.md`, to the row.
+#![allow(clippy::disallowed_macros, reason = "this program is there to print")]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! Bytes in, fields out: frames with an IP header inside another.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "frames of the tests are short"
+)]
 
 mod support;
 

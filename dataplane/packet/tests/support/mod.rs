@@ -4,6 +4,10 @@
     unreachable_pub,
     reason = "one support module serves several test binaries"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "frames of the tests are short"
+)]
 
 pub mod capture;
 pub mod frames;

@@ -1,6 +1,6 @@
 //! Flow tables by the rules of the oracle: one row per key and file, both directions merged.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,13 +17,13 @@ pub struct Tables {
     pub inner: Table,
     pub vlan: Table,
     pub fragments: Table,
-    first_fragments: HashMap<(IpAddr, IpAddr, u8, u32), (u16, u16)>,
+    first_fragments: BTreeMap<(IpAddr, IpAddr, u8, u32), (u16, u16)>,
 }
 
 /// Packets and bytes both ways per key.
 #[derive(Default)]
 pub struct Table {
-    rows: HashMap<Key, [u64; 4]>,
+    rows: BTreeMap<Key, [u64; 4]>,
 }
 
 impl Table {
