@@ -11,6 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::collector_spec::CollectorSpec;
 use crate::exit::EXIT_CODES_HELP;
 use crate::port_spec::{LaneSpec, PortSpec};
 
@@ -154,9 +155,9 @@ pub struct UpArgs {
     /// Use hugepages, or do without
     #[arg(long, value_name = "WHEN")]
     pub hugepages: Option<Hugepages>,
-    /// Send IPFIX to this collector; repeatable
-    #[arg(long, value_name = "HOST:PORT")]
-    pub ipfix: Vec<String>,
+    /// Send IPFIX to this collector; replaces those of the configuration; repeatable
+    #[arg(long, value_name = "HOST:PORT[,uniflow][,RATE]")]
+    pub ipfix: Vec<CollectorSpec>,
     /// Seconds to wait until both processes are ready
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub ready_timeout: u64,
@@ -374,9 +375,9 @@ pub struct ReplayArgs {
     /// How flows are printed [default: table; json with --json]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     pub format: Option<Format>,
-    /// Also send IPFIX to this collector; repeatable
-    #[arg(long, value_name = "HOST:PORT")]
-    pub ipfix: Vec<String>,
+    /// Also send IPFIX to this collector, at most RATE messages a second; repeatable
+    #[arg(long, value_name = "HOST:PORT[,uniflow][,RATE]")]
+    pub ipfix: Vec<CollectorSpec>,
     /// Count as ../shared/traffic/tools/oracle.py: one row a key, no timeouts, no ICMP ports
     #[arg(long)]
     pub truth_rules: bool,

@@ -168,22 +168,34 @@ impl Context {
             return self.print(&answer.json, || print::flows(&answer.value.flows));
         }
         let lines = self.client.lines(endpoint::FLOWS, &query).await?;
-        if args.tsv || self.json {
-            self.copy(lines).await
-        } else {
-            self.follow(lines).await
+        match (args.follow, args.tsv || self.json) {
+            (true, false) => self.follow(lines).await,
+            (true, true) => self.copy(lines).await.map(|reader| self.followed(reader)),
+            (false, _) => self.copy(lines).await.map(|_| Exit::Ok),
+        }
+    }
+
+    /// How following ended: only control's end ends it while somebody reads.
+    fn followed(&self, reader: Reader) -> Exit {
+        match reader {
+            Reader::Gone => Exit::Ok,
+            Reader::Present => {
+                self.output
+                    .error("the control process ended; `ringfence status` shows its state");
+                Exit::Unreachable
+            }
         }
     }
 
     /// Prints lines as they came.
-    async fn copy(&self, mut lines: Lines) -> Result<Exit, CliError> {
+    async fn copy(&self, mut lines: Lines) -> Result<Reader, CliError> {
         while let Some(mut line) = lines.next().await? {
             line.push(b'\n');
             if self.output.bytes(&line)? == Reader::Gone {
-                break;
+                return Ok(Reader::Gone);
             }
         }
-        Ok(Exit::Ok)
+        Ok(Reader::Present)
     }
 
     async fn follow(&self, mut lines: Lines) -> Result<Exit, CliError> {
@@ -199,7 +211,7 @@ impl Context {
                 })?;
             reader = self.output.page(&print::flow_line(&flow))?;
         }
-        Ok(Exit::Ok)
+        Ok(self.followed(reader))
     }
 
     async fn top(&self, args: TopArgs) -> Result<Exit, CliError> {

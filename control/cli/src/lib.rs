@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod client;
+pub mod collector_spec;
 mod commands;
 mod configuration;
 mod doctor;

@@ -188,6 +188,25 @@ fn overlay_dataplane(table: &mut Table, args: &UpArgs, run_dir: &Path) {
     table.insert("lane".to_owned(), Value::Array(lanes));
 }
 
+/// Puts the command line on top of control's configuration.
+fn overlay_control(table: &mut Table, args: &UpArgs, run_dir: &Path, socket: &Path) {
+    let link = configuration::path_text(&run_dir.join("dataplane.sock"));
+    configuration::set(table, "dataplane", "socket", link);
+    configuration::set(table, "api", "socket", configuration::path_text(socket));
+    if let Some(state_dir) = &args.state_dir {
+        let path = configuration::path_text(&state_dir.join("control"));
+        configuration::set(table, "policy", "state_dir", path);
+    }
+    if !args.ipfix.is_empty() {
+        let collectors: Vec<Value> = args
+            .ipfix
+            .iter()
+            .map(|collector| Value::Table(collector.to_table()))
+            .collect();
+        configuration::set(table, "export", "collectors", collectors);
+    }
+}
+
 fn named(name: &str) -> Table {
     Table::from_iter([("name".to_owned(), Value::from(name))])
 }
@@ -453,20 +472,5 @@ async fn wait_drained(client: &Client) {
             }
             _ => return,
         }
-    }
-}
-
-/// Puts the command line on top of control's configuration.
-fn overlay_control(table: &mut Table, args: &UpArgs, run_dir: &Path, socket: &Path) {
-    let _ = socket;
-    configuration::set(
-        table,
-        "control",
-        "run_dir",
-        configuration::path_text(run_dir),
-    );
-    if let Some(state_dir) = &args.state_dir {
-        let path = configuration::path_text(&state_dir.join("control"));
-        configuration::set(table, "control", "state_dir", path);
     }
 }

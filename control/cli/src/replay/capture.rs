@@ -11,19 +11,12 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::link_type::link_type_name;
+use super::pcapng;
 
 /// libpcap's limit for one captured frame on Ethernet, bytes (`MAXIMUM_SNAPLEN`).
-const FRAME_BYTES_MAX: u32 = 262_144;
-/// libpcap's limit for one pcapng block, bytes (`INITIAL_MAX_BLOCKSIZE`).
-const BLOCK_BYTES_MAX: u32 = 16 * 1024 * 1024;
+pub(super) const FRAME_BYTES_MAX: u32 = 262_144;
 /// LINKTYPE_ETHERNET of the tcpdump.org registry.
-const LINK_TYPE_ETHERNET: u16 = 1;
-
-const BLOCK_SECTION: u32 = 0x0a0d_0d0a;
-const BLOCK_INTERFACE: u32 = 1;
-const BLOCK_PACKET: u32 = 2;
-const BLOCK_SIMPLE_PACKET: u32 = 3;
-const BLOCK_ENHANCED_PACKET: u32 = 6;
+pub(super) const LINK_TYPE_ETHERNET: u16 = 1;
 
 /// What a walk over a capture found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +27,9 @@ pub struct Capture {
     pub frames: u64,
     /// Where and why reading ends before the end of the file.
     pub cut: Option<Cut>,
+    /// Interfaces have different snapshot lengths. libpcap refuses such files, see
+    /// [`super::rewrite`].
+    pub mixed_snapshots: bool,
 }
 
 /// The place from which on a capture cannot be read.
@@ -169,7 +165,7 @@ pub fn inspect(path: &Path) -> Result<Capture, CaptureError> {
 
 /// Why a walk ends without a capture.
 #[derive(Debug)]
-enum Stop {
+pub(super) enum Stop {
     Io(io::Error),
     NotACapture { found: String, advice: &'static str },
     NotEthernet(u16),
@@ -182,13 +178,13 @@ impl From<io::Error> for Stop {
 }
 
 /// Bytes of the file in order.
-struct Source<R> {
-    reader: R,
+pub(super) struct Source<R> {
+    pub(super) reader: R,
 }
 
 impl<R: Read> Source<R> {
     /// Fills `buffer`, or tells how many bytes there were.
-    fn take(&mut self, buffer: &mut [u8]) -> io::Result<Result<(), usize>> {
+    pub(super) fn take(&mut self, buffer: &mut [u8]) -> io::Result<Result<(), usize>> {
         let mut filled = 0;
         while filled < buffer.len() {
             match self.reader.read(&mut buffer[filled..]) {
@@ -206,7 +202,7 @@ impl<R: Read> Source<R> {
     }
 
     /// Passes over `count` bytes, or tells how many there were.
-    fn skip(&mut self, count: u64) -> io::Result<Result<(), u64>> {
+    pub(super) fn skip(&mut self, count: u64) -> io::Result<Result<(), u64>> {
         let passed = io::copy(&mut self.reader.by_ref().take(count), &mut io::sink())?;
         Ok(if passed == count { Ok(()) } else { Err(passed) })
     }
@@ -214,13 +210,13 @@ impl<R: Read> Source<R> {
 
 /// Byte order of a file, found from its magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     Little,
     Big,
 }
 
 impl Order {
-    fn u16(self, bytes: &[u8]) -> u16 {
+    pub(super) fn u16(self, bytes: &[u8]) -> u16 {
         let array = [bytes[0], bytes[1]];
         match self {
             Self::Little => u16::from_le_bytes(array),
@@ -228,7 +224,7 @@ impl Order {
         }
     }
 
-    fn u32(self, bytes: &[u8]) -> u32 {
+    pub(super) fn u32(self, bytes: &[u8]) -> u32 {
         let array = [bytes[0], bytes[1], bytes[2], bytes[3]];
         match self {
             Self::Little => u32::from_le_bytes(array),
@@ -252,7 +248,7 @@ fn walk<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
         0xd4c3_b2a1 | 0x4d3c_b2a1 => walk_pcap(source, Order::Big, record_bytes(false)),
         0xa1b2_cd34 => walk_pcap(source, Order::Little, record_bytes(true)),
         0x34cd_b2a1 => walk_pcap(source, Order::Big, record_bytes(true)),
-        BLOCK_SECTION => walk_pcapng(source),
+        pcapng::BLOCK_SECTION => pcapng::walk(source),
         _ => Err(not_a_capture(magic)),
     }
 }
@@ -335,6 +331,7 @@ fn walk_pcap<R: Read>(
         format: "pcap",
         frames,
         cut,
+        mixed_snapshots: false,
     })
 }
 
@@ -368,7 +365,7 @@ impl Record {
 }
 
 /// What one record or block of a capture turned out to be.
-enum Step {
+pub(super) enum Step {
     Frame,
     Other,
     End,
@@ -400,216 +397,4 @@ fn walk_pcap_record<R: Read>(source: &mut Source<R>, record: &Record) -> io::Res
             "the file ends {count} bytes into a frame of {captured}"
         )),
     })
-}
-
-/// State of a pcapng walk within one section.
-struct Section {
-    order: Order,
-    interfaces: u32,
-    /// Snapshot length of the first interface; libpcap ends at an interface with another.
-    snapshot: Option<u32>,
-}
-
-/// The pcapng file format (draft-ietf-opsawg-pcapng), as libpcap reads it.
-fn walk_pcapng<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
-    let order = match section_header(source, None)? {
-        Ok(order) => order,
-        Err(found) => return Err(Stop::NotACapture { found, advice: "" }),
-    };
-    let mut section = Section {
-        order,
-        interfaces: 0,
-        snapshot: None,
-    };
-    let mut frames = 0;
-    let cut = loop {
-        match walk_block(source, &mut section, frames)? {
-            Step::Frame => frames += 1,
-            Step::Other => {}
-            Step::End => break None,
-            Step::Cut(reason) => {
-                break Some(Cut {
-                    after_frame: frames,
-                    reason,
-                });
-            }
-        }
-    };
-    Ok(Capture {
-        format: "pcapng",
-        frames,
-        cut,
-    })
-}
-
-/// Reads a section header block behind its type. Inner error: what is wrong with it.
-fn section_header<R: Read>(
-    source: &mut Source<R>,
-    expected: Option<Order>,
-) -> io::Result<Result<Order, String>> {
-    let mut header = [0; 8];
-    if source.take(&mut header)?.is_err() {
-        return Ok(Err("its pcapng section header is cut".to_owned()));
-    }
-    let order = match [header[4], header[5], header[6], header[7]] {
-        [0x4d, 0x3c, 0x2b, 0x1a] => Order::Little,
-        [0x1a, 0x2b, 0x3c, 0x4d] => Order::Big,
-        _ => {
-            return Ok(Err(
-                "its pcapng section header has no byte-order magic".to_owned()
-            ));
-        }
-    };
-    if expected.is_some_and(|expected| expected != order) {
-        return Ok(Err("a section with the other byte order begins".to_owned()));
-    }
-    let length = order.u32(&header[0..4]);
-    if !(28..=BLOCK_BYTES_MAX).contains(&length) || !length.is_multiple_of(4) {
-        return Ok(Err(format!(
-            "its pcapng section header claims {length} bytes"
-        )));
-    }
-    Ok(match source.skip(u64::from(length) - 12)? {
-        Ok(()) => Ok(order),
-        Err(_) => Err("its pcapng section header is cut".to_owned()),
-    })
-}
-
-fn walk_block<R: Read>(
-    source: &mut Source<R>,
-    section: &mut Section,
-    frames: u64,
-) -> Result<Step, Stop> {
-    let mut kind = [0; 4];
-    match source.take(&mut kind)? {
-        Ok(()) => {}
-        Err(0) => return Ok(Step::End),
-        Err(_) => return Ok(Step::Cut("the file ends inside a block header".to_owned())),
-    }
-    let kind = section.order.u32(&kind);
-    if kind == BLOCK_SECTION {
-        return Ok(match section_header(source, Some(section.order))? {
-            Ok(_) => {
-                section.interfaces = 0;
-                Step::Other
-            }
-            Err(reason) => Step::Cut(reason),
-        });
-    }
-    let mut length = [0; 4];
-    if source.take(&mut length)?.is_err() {
-        return Ok(Step::Cut("the file ends inside a block header".to_owned()));
-    }
-    let length = section.order.u32(&length);
-    if !(12..=BLOCK_BYTES_MAX).contains(&length) || !length.is_multiple_of(4) {
-        return Ok(Step::Cut(format!(
-            "the next block claims a length of {length} bytes"
-        )));
-    }
-    let body_bytes = length - 12;
-    let mut fixed = [0; 20];
-    let fixed_bytes = fixed.len().min(body_bytes as usize);
-    if source.take(&mut fixed[..fixed_bytes])?.is_err()
-        || source
-            .skip(u64::from(body_bytes) - fixed_bytes as u64)?
-            .is_err()
-    {
-        return Ok(Step::Cut(format!(
-            "the file ends inside a block of {length} bytes"
-        )));
-    }
-    let mut trailer = [0; 4];
-    if source.take(&mut trailer)?.is_err() {
-        return Ok(Step::Cut(format!(
-            "the file ends inside a block of {length} bytes"
-        )));
-    }
-    if section.order.u32(&trailer) != length {
-        return Ok(Step::Cut(
-            "a block's two length fields contradict each other".to_owned(),
-        ));
-    }
-    judge_block(kind, &fixed[..fixed_bytes], body_bytes, section, frames)
-}
-
-/// Decides what a whole block means; `fixed` are the first bytes of its body.
-fn judge_block(
-    kind: u32,
-    fixed: &[u8],
-    body_bytes: u32,
-    section: &mut Section,
-    frames: u64,
-) -> Result<Step, Stop> {
-    let order = section.order;
-    let too_short = || {
-        Ok(Step::Cut(
-            "a block is shorter than its fixed fields".to_owned(),
-        ))
-    };
-    match kind {
-        BLOCK_INTERFACE if fixed.len() < 8 => too_short(),
-        BLOCK_INTERFACE => interface_block(fixed, section, frames),
-        BLOCK_ENHANCED_PACKET | BLOCK_PACKET if fixed.len() < 20 => too_short(),
-        BLOCK_ENHANCED_PACKET | BLOCK_PACKET => {
-            let interface = if kind == BLOCK_PACKET {
-                u32::from(order.u16(&fixed[0..2]))
-            } else {
-                order.u32(&fixed[0..4])
-            };
-            Ok(packet_step(
-                interface,
-                order.u32(&fixed[12..16]),
-                body_bytes - 20,
-                section,
-            ))
-        }
-        BLOCK_SIMPLE_PACKET if fixed.len() < 4 => too_short(),
-        BLOCK_SIMPLE_PACKET => {
-            let on_wire = order.u32(&fixed[0..4]);
-            let captured = on_wire.min(section.snapshot.unwrap_or(FRAME_BYTES_MAX));
-            Ok(packet_step(0, captured, body_bytes - 4, section))
-        }
-        _ => Ok(Step::Other),
-    }
-}
-
-fn interface_block(fixed: &[u8], section: &mut Section, frames: u64) -> Result<Step, Stop> {
-    let link_type = section.order.u16(&fixed[0..2]);
-    let snapshot = match section.order.u32(&fixed[4..8]) {
-        0 | 0x8000_0000.. => FRAME_BYTES_MAX,
-        stated => stated,
-    };
-    if link_type != LINK_TYPE_ETHERNET {
-        if frames == 0 {
-            return Err(Stop::NotEthernet(link_type));
-        }
-        return Ok(Step::Cut(format!(
-            "an interface of link type {link_type} ({}) begins, and the capture began with \
-             Ethernet; split it with `editcap`",
-            link_type_name(link_type)
-        )));
-    }
-    if section.snapshot.is_some_and(|first| first != snapshot) {
-        return Ok(Step::Cut(format!(
-            "an interface with the snapshot length {snapshot} begins, and libpcap reads only one \
-             snapshot length per file; rewrite it with `editcap -F pcap IN OUT`"
-        )));
-    }
-    section.snapshot = Some(snapshot);
-    section.interfaces += 1;
-    Ok(Step::Other)
-}
-
-fn packet_step(interface: u32, captured: u32, room_bytes: u32, section: &Section) -> Step {
-    if interface >= section.interfaces {
-        return Step::Cut(format!(
-            "a frame names interface {interface}, which is not described"
-        ));
-    }
-    if captured > room_bytes {
-        return Step::Cut(format!(
-            "a frame of {captured} bytes is announced in a block with room for {room_bytes}"
-        ));
-    }
-    Step::Frame
 }

@@ -6,7 +6,9 @@
 
 pub mod capture;
 mod link_type;
+mod pcapng;
 mod report;
+mod rewrite;
 mod run;
 mod workspace;
 

@@ -29,6 +29,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 const COLLECT_LIMIT: Duration = Duration::from_secs(60);
 /// From being asked to stop to the end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// The same where records go to a collector, which may take them slowly.
+const EXPORT_LIMIT: Duration = Duration::from_secs(120);
 /// How often a phase looks whether it is done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often progress is drawn.
@@ -101,10 +103,19 @@ impl<'a> Run<'a> {
 
     /// Ends what still runs, in order: control sends its last IPFIX messages.
     pub(super) async fn end(&mut self) {
+        let limit = if self.args.ipfix.is_empty() {
+            STOP_LIMIT
+        } else {
+            EXPORT_LIMIT
+        };
         let children = [self.dataplane.take(), self.control.take()];
         for mut child in children.into_iter().flatten() {
-            // A child that has to be killed has done its work: everything was fetched before.
-            let _ = child.stop(STOP_LIMIT).await;
+            match child.stop(limit).await {
+                Ok(true) | Err(_) => {}
+                Ok(false) => self
+                    .output
+                    .warning(&child.hung_error("stop", limit).to_string()),
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::capture::Capture;
+use super::rewrite::rewrite;
 use crate::args::{Key, ReplayArgs};
 use crate::configuration::{path_text, set, write};
 use crate::error::CliError;
@@ -20,6 +21,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 108;
 const FLOWS_MAX: u64 = 1 << 22;
 /// Slots of the fragment table at most.
 const FRAGMENTS_MAX: u64 = 1 << 20;
+/// Flow records that the control process keeps at most.
+const RECORDS_KEPT_MAX: u64 = 50_000_000;
 /// Tunnels inside one another that are followed with the rules of the truth files, which know no
 /// depth.
 const TRUTH_TUNNEL_DEPTH: i64 = 8;
@@ -54,7 +57,7 @@ impl Workspace {
             directory: directory()?,
         };
         remove_on_panic(workspace.path());
-        workspace.link_capture(&args.capture)?;
+        workspace.lay_capture(&args.capture, capture)?;
         let configurations = [
             (
                 workspace.dataplane_config(),
@@ -96,10 +99,15 @@ impl Workspace {
         }
     }
 
-    /// A port name cannot hold every character that a file name can: the link can be named.
-    fn link_capture(&self, capture: &Path) -> Result<(), WorkspaceError> {
-        std::fs::canonicalize(capture)
-            .and_then(|target| std::os::unix::fs::symlink(target, self.capture()))
+    /// Puts the capture into the directory: a link, because a port name cannot hold every
+    /// character that a file name can; or a copy that libpcap reads where it would not the file.
+    fn lay_capture(&self, path: &Path, capture: &Capture) -> Result<(), WorkspaceError> {
+        let lay = |target: PathBuf| match capture.mixed_snapshots {
+            true => rewrite(&target, &self.capture(), capture.frames),
+            false => std::os::unix::fs::symlink(target, self.capture()),
+        };
+        std::fs::canonicalize(path)
+            .and_then(lay)
             .and_then(|()| std::fs::create_dir(self.path().join("eal")))
             .map_err(|source| WorkspaceError::Unusable {
                 path: self.path().to_owned(),
@@ -160,14 +168,32 @@ impl Workspace {
 
     fn control_table(&self, args: &ReplayArgs, capture: &Capture) -> Table {
         let mut table = Table::new();
-        set(&mut table, "control", "run_dir", path_text(self.path()));
         set(
             &mut table,
-            "control",
+            "dataplane",
+            "socket",
+            path_text(&self.path().join("dataplane.sock")),
+        );
+        set(&mut table, "dataplane", "reconnect_min", "5ms");
+        set(&mut table, "dataplane", "reconnect_max", "20ms");
+        set(&mut table, "api", "socket", path_text(&self.socket()));
+        set(
+            &mut table,
+            "policy",
             "state_dir",
             path_text(&self.path().join("control")),
         );
-        let _ = (args, capture);
+        set(&mut table, "metrics", "listen", "off");
+        // Every record counts at least one frame: there are never more records than frames.
+        let records = capture.frames.clamp(1 << 10, RECORDS_KEPT_MAX);
+        set(&mut table, "flows", "recent_max", whole(records));
+        set(&mut table, "export", "when_full", "wait");
+        let collectors: Vec<Value> = args
+            .ipfix
+            .iter()
+            .map(|collector| Value::Table(collector.to_table()))
+            .collect();
+        set(&mut table, "export", "collectors", collectors);
         table
     }
 
