@@ -10,7 +10,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .filter(|other| other.len().abs_diff(word.len()) <= 1 + word.len() / 3)
         .map(|other| {
             let theirs: Vec<char> = other.chars().flat_map(char::to_lowercase).collect();
-            let allowed = letters.len().max(theirs.len()).div_ceil(3);
+            let allowed = (letters.len().max(theirs.len()) / 3).max(1);
             (distance(&letters, &theirs), allowed, other)
         })
         .filter(|(distance, allowed, _)| distance <= allowed)

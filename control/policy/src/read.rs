@@ -8,6 +8,7 @@ use crate::limits::TEXT_BYTES_MAX;
 use crate::near::nearest;
 use crate::problem::{Kind, Problem};
 use crate::revision::Revision;
+use crate::validate::nameless;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -77,11 +78,17 @@ struct Table<'t, 'a> {
 }
 
 impl<'t, 'a> Table<'t, 'a> {
-    fn get(&self, key: &str) -> Option<(usize, &'t Item<'a>)> {
+    fn get(&self, key: &str) -> Option<&'t Item<'a>> {
         self.entries
             .iter()
             .find(|(k, _)| k.get_ref() == key)
-            .map(|(k, v)| (k.span().start, v))
+            .map(|(_, value)| value)
+    }
+
+    /// What it says its name is.
+    fn name(&self) -> String {
+        let name = self.get("name").and_then(|name| name.get_ref().as_str());
+        name.map_or_else(nameless, str::to_owned)
     }
 }
 
@@ -202,7 +209,7 @@ impl Reader<'_> {
     }
 
     fn string(&mut self, table: &Table<'_, '_>, key: &str) -> Option<At<String>> {
-        let (_, value) = table.get(key)?;
+        let value = table.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(At {
                 value: text.to_string(),
@@ -218,7 +225,7 @@ impl Reader<'_> {
     /// A string, or a TOML date, as text.
     fn date(&mut self, table: &Table<'_, '_>, key: &str) -> Option<At<String>> {
         match table.get(key)? {
-            (_, value) if value.get_ref().is_datetime() => {
+            value if value.get_ref().is_datetime() => {
                 let text = value.get_ref().as_datetime().map(ToString::to_string)?;
                 Some(At {
                     value: text,
@@ -230,7 +237,7 @@ impl Reader<'_> {
     }
 
     fn integer(&mut self, table: &Table<'_, '_>, key: &str) -> Option<At<i64>> {
-        let (_, value) = table.get(key)?;
+        let value = table.get(key)?;
         let number = value
             .get_ref()
             .as_integer()
@@ -246,7 +253,7 @@ impl Reader<'_> {
 
     fn strings(&mut self, table: &Table<'_, '_>, key: &str) -> Option<Words> {
         const EXPECTED: &str = "a list of strings in quotes: [\"one\", \"two\"]";
-        let (_, value) = table.get(key)?;
+        let value = table.get(key)?;
         let at = value.span().start;
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(table.title, key, value, EXPECTED);
@@ -296,7 +303,7 @@ impl Reader<'_> {
         let addresses = self.strings(&table, "addresses");
         self.string(&table, "comment");
         let mut labels = Vec::new();
-        if let Some((_, value)) = table.get("labels") {
+        if let Some(value) = table.get("labels") {
             match value.get_ref().as_table() {
                 Some(entries) => {
                     let within = Table {
@@ -334,11 +341,20 @@ impl Reader<'_> {
         let table = self.table("[[segment]]", entries, known);
         self.require(Kind::Segment, at, &table, &[("name", NAME)]);
         if table.get("mode").is_none() {
-            let name = table
-                .get("name")
-                .and_then(|(_, name)| name.get_ref().as_str());
-            let segment = name.unwrap_or("?").to_owned();
-            self.problem(at, Problem::MissingMode { segment });
+            self.problem(
+                at,
+                Problem::MissingMode {
+                    segment: table.name(),
+                },
+            );
+        }
+        if table.get("select").or(table.get("addresses")).is_none() {
+            self.problem(
+                at,
+                Problem::NoMembership {
+                    segment: table.name(),
+                },
+            );
         }
         let segment = SegmentText {
             at,
@@ -403,6 +419,12 @@ impl Reader<'_> {
                 ),
             ],
         );
+        let action = table
+            .get("action")
+            .and_then(|action| action.get_ref().as_str());
+        if action == Some("limit") && table.get("rate").is_none() {
+            self.problem(at, Problem::RateMissing { rule: table.name() });
+        }
         let rule = RuleText {
             at,
             name: self.string(&table, "name"),
@@ -439,7 +461,7 @@ impl Reader<'_> {
         );
         let name = self.string(&table, "name");
         self.string(&table, "comment");
-        let never = table.get("never").and_then(|(_, value)| {
+        let never = table.get("never").and_then(|value| {
             let Some(entries) = value.get_ref().as_table() else {
                 let expected = "a table: { from = \"dev\", to = \"cardholder\", hops = 3 }";
                 self.wrong_type("[[invariant]]", "never", value, expected);

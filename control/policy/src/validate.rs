@@ -348,6 +348,11 @@ impl Judge<'_> {
     }
 }
 
+/// What stands for a name that is missing; it is no valid name itself.
+pub(crate) fn nameless() -> String {
+    String::from("?")
+}
+
 /// Whether a text can be a name: what the terminal, TSV, metrics and selectors take as one word.
 pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX

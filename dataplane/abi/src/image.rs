@@ -512,9 +512,13 @@ pub const fn service_key(proto: u8, dport: u16, icmp_type: u8, icmp_code: u8) ->
 
 /// Home slot of an IPv6 prefix in a table of `mask + 1` slots.
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the prefix is taken in two halves"
+)]
 pub const fn v6_home(prefix: u128, length: u8, mask: u32) -> u32 {
     let a = (prefix >> 64) as u64;
-    let b = (prefix & u64::MAX as u128) as u64;
+    let b = prefix as u64;
     let hash = mix(mix(a ^ (length as u64)) ^ b) ^ (a >> 17);
     ((hash.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 32) as u32) & mask
 }

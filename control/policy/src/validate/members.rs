@@ -1,6 +1,6 @@
 //! Judges workloads, segments and services: who is who.
 
-use super::{Judge, Names, Segment, Service, ValidPolicy, Workload, is_name};
+use super::{Judge, Names, Segment, Service, ValidPolicy, Workload, is_name, nameless};
 use crate::file::{At, SegmentText, Words, WorkloadText};
 use crate::limits::{
     ADDRESSES_MAX, LABELS_MAX, PORTS_MAX, SEGMENTS_MAX, SERVICES_MAX, WORKLOADS_MAX,
@@ -10,7 +10,6 @@ use crate::problem::{Kind, Problem};
 use crate::selector::{Selector, Test};
 use crate::service::Port;
 use abi::Mode;
-use core::ops::ControlFlow;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 
@@ -78,7 +77,7 @@ impl Judge<'_> {
         let mut claims = Vec::new();
         for (index, text) in file.workloads.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
-            let name = name.continue_value().unwrap_or_default();
+            let name = name.continue_value().unwrap_or_else(nameless);
             let addresses = text.addresses.as_ref().map_or(Vec::new(), |words| {
                 if words.value.is_empty() {
                     let (kind, name) = (Kind::Workload, name.clone());
@@ -188,8 +187,7 @@ impl Judge<'_> {
         index: &LabelIndex<'_>,
     ) -> Segment {
         let name = self.name(names, place, text.name.as_ref());
-        let named = matches!(name, ControlFlow::Continue(_));
-        let name = name.continue_value().unwrap_or_default();
+        let name = name.continue_value().unwrap_or_else(nameless);
         let mode = text
             .mode
             .as_ref()
@@ -208,9 +206,7 @@ impl Judge<'_> {
             (Some(select), Some(_)) => {
                 self.problem(select.at, Problem::TwoMemberships { segment: name });
             }
-            (None, None) if named => {
-                self.problem(text.at, Problem::NoMembership { segment: name });
-            }
+            // Told by the reader, or of a wrong type.
             (None, None) => {}
             (Some(select), None) => match Selector::parse(&select.value) {
                 Ok(selector) => {
@@ -261,7 +257,7 @@ impl Judge<'_> {
         let mut names = Names::of(Kind::Service);
         for (index, text) in file.services.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
-            let name = name.continue_value().unwrap_or_default();
+            let name = name.continue_value().unwrap_or_else(nameless);
             let mut ports = Vec::new();
             if let Some(words) = &text.ports {
                 self.count(

@@ -1,13 +1,13 @@
 //! Judges rules and invariants, and what nobody uses.
 
-use super::{Invariant, Judge, Names, Rule, ValidPolicy};
+use super::{Invariant, Judge, Names, Rule, ValidPolicy, is_name, nameless};
 use crate::file::{At, RuleText, Words};
 use crate::limits::{
     BURST_BITS_MIN, EXPIRY_WARNING_DAYS, HOPS_MAX, INVARIANTS_MAX, LIMIT_RULES_MAX, RULE_ENDS_MAX,
     RULES_MAX,
 };
 use crate::prefix::{Span, Union};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, Severity};
 use crate::rate::{self, Rate};
 use abi::Action;
 use abi::image::{BUILT_IN_SEGMENTS, RateKind, RuleMode, SEGMENT_ANY, Tier, rule_id};
@@ -53,7 +53,7 @@ impl Judge<'_> {
         let mut names = Names::of(Kind::Rule);
         for (index, text) in file.rules.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
-            let name = name.continue_value().unwrap_or_else(|| String::from("?"));
+            let name = name.continue_value().unwrap_or_else(nameless);
             let rule = self.rule(name, text, &known);
             policy.rules.push(rule);
         }
@@ -241,10 +241,7 @@ impl Judge<'_> {
             }
             return None;
         }
-        let Some(written) = &text.rate else {
-            self.problem(text.at, Problem::RateMissing { rule: owned() });
-            return None;
-        };
+        let written = text.rate.as_ref()?;
         let Some(rate) = rate::parse(&written.value) else {
             self.problem(
                 written.at,
@@ -370,9 +367,17 @@ impl Judge<'_> {
         }
     }
 
-    /// Warnings about what nothing speaks of.
+    /// Warnings about what nothing speaks of. Left out beside errors: a slip in a name would make
+    /// them false.
     fn unused(&mut self, policy: &ValidPolicy) {
         let file = self.file;
+        if self
+            .problems
+            .iter()
+            .any(|(_, problem)| problem.severity() == Severity::Error)
+        {
+            return;
+        }
         let mut segments = vec![false; policy.segments.len() + BUILT_IN_SEGMENTS.len()];
         let mut services = vec![false; policy.services.len()];
         for rule in &policy.rules {
@@ -386,13 +391,13 @@ impl Judge<'_> {
         }
         let named = segments.iter().skip(BUILT_IN_SEGMENTS.len());
         for ((used, segment), text) in named.zip(&policy.segments).zip(&file.segments) {
-            if !used && text.name.is_some() {
+            if !used {
                 let segment = segment.name.clone();
                 self.problem(text.at, Problem::SegmentWithoutRules { segment });
             }
         }
         for ((used, service), text) in services.iter().zip(&policy.services).zip(&file.services) {
-            if !used && text.name.is_some() {
+            if !used {
                 self.problem(
                     text.at,
                     Problem::ServiceUnused {
@@ -420,7 +425,7 @@ impl Judge<'_> {
                 .addresses
                 .iter()
                 .any(|net| covered.touches(Span::from(*net)));
-            if !placed && !touched && text.name.is_some() {
+            if !placed && !touched {
                 self.problem(
                     text.at,
                     Problem::WorkloadAlone {
@@ -439,7 +444,12 @@ fn known(policy: &ValidPolicy) -> Known {
         services: Names::of(Kind::Service),
     };
     let built_in = BUILT_IN_SEGMENTS.len();
-    for (index, segment) in policy.segments.iter().enumerate() {
+    for (index, segment) in policy
+        .segments
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| is_name(&s.name))
+    {
         let index = u32::try_from(index + built_in).unwrap_or(u32::MAX);
         known
             .segments
@@ -447,7 +457,12 @@ fn known(policy: &ValidPolicy) -> Known {
             .entry(segment.name.clone())
             .or_insert((index, 0));
     }
-    for (index, service) in policy.services.iter().enumerate() {
+    for (index, service) in policy
+        .services
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| is_name(&s.name))
+    {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         known
             .services
