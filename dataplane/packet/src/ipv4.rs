@@ -43,7 +43,8 @@ pub(crate) fn ipv4(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     if !walk.may_descend() {
         return Next::Done;
     }
-    if total > bytes.claimed() && walk.refuses_length(Malformed::Ipv4TotalBeyondFrame) {
+    let excess = total.saturating_sub(bytes.claimed());
+    if walk.refuses_length(Malformed::Ipv4TotalBeyondFrame, excess) {
         return Next::Done;
     }
     if route_end.is_some() {

@@ -42,7 +42,8 @@ pub(crate) fn ipv6(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         payload = jumbo_payload(bytes);
     }
     let payload_bytes = usize::try_from(payload).unwrap_or(usize::MAX);
-    if payload_bytes > bytes.claimed() && walk.refuses_length(Malformed::Ipv6PayloadBeyondFrame) {
+    let excess = payload_bytes.saturating_sub(bytes.claimed());
+    if walk.refuses_length(Malformed::Ipv6PayloadBeyondFrame, excess) {
         return Next::Done;
     }
     bytes.limit(payload_bytes);

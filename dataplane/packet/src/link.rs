@@ -1,5 +1,5 @@
 //! Ethernet and what may stand between it and IP: 802.3 with LLC, VLAN tags, provider bridging,
-//! port extension tags, MACsec without encryption, FabricPath, TRILL.
+//! port extension tags, MACsec without encryption, FabricPath, TRILL, time stamps.
 
 use crate::bytes::Bytes;
 use crate::headers::{NonIp, Vlan, VlanKind};
@@ -29,6 +29,7 @@ const VNTAG: u16 = 0x8926;
 const HSR: u16 = 0x892f;
 const ETAG: u16 = 0x893f;
 pub(crate) const NSH: u16 = 0x894f;
+const TIMESTAMP: u16 = 0xd28b;
 const OLD_QINQ: u16 = 0x9100;
 const OLD_QINQ_2: u16 = 0x9200;
 const REDUNDANCY: u16 = 0xf1c1;
@@ -107,6 +108,7 @@ pub(crate) fn ethertype(walk: &mut Walk<'_>, ethertype: u16, bytes: &mut Bytes<'
         // The ethertype is the middle of FabricPath's own header: its tag follows, then Ethernet.
         FABRIC_PATH => after(walk, bytes, 2, Next::Ethernet),
         TRILL => trill(walk, bytes),
+        TIMESTAMP => timestamp(walk, bytes),
         ARP | RARP => walk.not_ip(NonIp::Arp),
         LLDP => walk.not_ip(NonIp::Lldp),
         SLOW => walk.not_ip(NonIp::Lacp),
@@ -172,6 +174,18 @@ fn trill(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     };
     let option_words = (u16::from_be_bytes([*v0, *v1]) >> 6) & 0x1f;
     after(walk, bytes, usize::from(option_words) * 4, Next::Ethernet)
+}
+
+/// Arista's time stamp, which mirror ports insert: subtype, version, time of eight or six bytes.
+fn timestamp(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
+    let Some([s0, s1, v0, v1]) = bytes.take::<4>() else {
+        return walk.link_truncated();
+    };
+    match ([*s0, *s1], *v0, *v1) {
+        ([0, 1], 0 | 1, 0x10) => tag::<8>(walk, bytes),
+        ([0, 1], 0 | 1, 0x20) => tag::<6>(walk, bytes),
+        _ => walk.not_ip(NonIp::Other),
+    }
 }
 
 /// IEEE 802.2, and SNAP where it says so.

@@ -64,17 +64,28 @@ fn associated_channel(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
 }
 
 /// Ethernet over MPLS, RFC 4448: with a control word of four bytes, or without and with a
-/// destination address that begins with a zero nibble. The one whose type field is known wins;
-/// a control word is assumed first, because it is what routers send.
+/// destination address that begins with a zero nibble. The reading whose type field goes with what
+/// follows it is taken. Where both do it is the one without, because a VLAN tag then puts a second
+/// known type where the other reading looks for one.
 fn pseudowire(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
     const CONTROL_WORD_BYTES: usize = 4;
-    const TYPE_AT: usize = 12;
-    let type_at = |at: usize| bytes.u16(at).is_some_and(link::is_known_type);
-    if type_at(CONTROL_WORD_BYTES + TYPE_AT) {
-        return link::after(walk, bytes, CONTROL_WORD_BYTES, Next::Ethernet);
-    }
-    if type_at(TYPE_AT) {
+    if looks_like_ethernet(bytes, 0) {
         return Next::Ethernet;
     }
+    if looks_like_ethernet(bytes, CONTROL_WORD_BYTES) {
+        return link::after(walk, bytes, CONTROL_WORD_BYTES, Next::Ethernet);
+    }
     walk.not_ip(NonIp::Mpls)
+}
+
+/// Whether an Ethernet header `at` bytes ahead has a known type, and IP behind it its version.
+fn looks_like_ethernet(bytes: &Bytes<'_>, at: usize) -> bool {
+    const TYPE_AT: usize = 12;
+    let version = bytes.byte(at + TYPE_AT + 2).map(|first| first >> 4);
+    match bytes.u16(at + TYPE_AT) {
+        Some(link::IPV4) => version == Some(4),
+        Some(link::IPV6) => version == Some(6),
+        Some(kind) => link::is_known_type(kind),
+        None => false,
+    }
 }

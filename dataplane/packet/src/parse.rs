@@ -55,6 +55,8 @@ pub(crate) struct Walk<'h> {
     pub(crate) guessed: bool,
     /// A header read so far is of a first fragment: the rest of what it carries is elsewhere.
     pub(crate) partial: bool,
+    /// Bytes that the headers read so far claim beyond the end of the frame.
+    pub(crate) missing: usize,
 }
 
 /// Reads one Ethernet frame into `headers`.
@@ -94,6 +96,7 @@ pub(crate) fn general(frame: &[u8], wire_len: u32, options: &ParseOptions, heade
         crossing: None,
         guessed: false,
         partial: false,
+        missing: 0,
     };
     link::addresses(&mut walk, &bytes);
     let mut next = Next::Ethernet;
@@ -167,14 +170,16 @@ impl Walk<'_> {
         }
     }
 
-    /// The IP header claims more bytes than the frame has. Inside a first fragment that is to be
-    /// expected; of a tunnel that only a port number suggests, it says that there is none; of any
-    /// other header it is damage, and the header still stands.
-    pub(crate) fn refuses_length(&mut self, cause: Malformed) -> bool {
-        if self.partial {
+    /// The IP header claims `excess` bytes more than the frame has. Inside a first fragment, or
+    /// inside a packet that is itself cut short by as much, that is to be expected. Of a tunnel that
+    /// only a port number suggests, it says that there is none. Of any other header it is damage,
+    /// and the header still stands.
+    pub(crate) fn refuses_length(&mut self, cause: Malformed, excess: usize) -> bool {
+        if self.partial || excess <= self.missing {
             return false;
         }
         if !self.guessed {
+            self.missing = excess;
             self.headers.damage(cause);
         }
         self.guessed
