@@ -111,6 +111,13 @@ impl Core {
             self.flows.set_undecided(flow);
             return Err(Reason::Limited);
         }
+        if matches!(
+            decision.enforced_source,
+            VerdictSource::Related | VerdictSource::Exception
+        ) {
+            // That holds for this packet, not for whatever else the same two ends may send.
+            self.flows.set_undecided(flow);
+        }
         Ok(verdict_of(&decision))
     }
 

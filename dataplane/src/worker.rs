@@ -148,6 +148,11 @@ impl<P: Port> Worker<P> {
         &self.core
     }
 
+    /// Commits the core's counters now, ahead of the interval.
+    pub fn commit(&mut self, now: u64) {
+        self.core.commit(now);
+    }
+
     /// As [`Worker::core`], to move the clock of a test.
     pub fn clock_mut(&mut self) -> &mut Clock {
         &mut self.clock

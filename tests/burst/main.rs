@@ -1,0 +1,10 @@
+//! The promises of one core, from frame to verdict, record and counter, through ports in memory:
+//! no namespaces, no root, time moved by hand.
+
+mod frames;
+mod rig;
+
+mod conservation;
+mod exceptions;
+mod live_flows;
+mod verdicts;
