@@ -162,6 +162,12 @@ impl FlowCache {
         if hot.initiator() == initiator {
             return;
         }
+        self.turn(slot, initiator);
+    }
+
+    /// Turns the initiator round: the flow must be judged anew, and what was timed is void.
+    pub(crate) fn turn(&mut self, slot: usize, initiator: Side) {
+        let (hot, cold) = (&mut self.hot[slot], &mut self.cold[slot]);
         hot.set_initiator(initiator);
         hot.set_undecided();
         cold.bits &= !(Cold::TIMING_RESPONDER | Cold::TIMING_INITIATOR);

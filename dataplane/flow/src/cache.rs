@@ -271,10 +271,10 @@ impl FlowCache {
         now: u64,
         sink: &mut impl RecordSink,
     ) -> Admission {
-        if let Some(index) = self.find(hash, key) {
-            if self.account(index, side, new.facts, now, sink) == Step::Counted {
-                return Admission::Joined(index);
-            }
+        if let Some(index) = self.find(hash, key)
+            && self.account(index, side, new.facts, now, sink) == Step::Counted
+        {
+            return Admission::Joined(index);
         }
         if self.embryonic >= self.embryonic_max || self.free == NO_SLOT {
             if self.oldest == NO_SLOT {

@@ -1,7 +1,6 @@
 //! What the caller does to a live flow when its verdict changes.
 
 use crate::cache::{FlowCache, FlowIndex};
-use crate::entry::Cold;
 use crate::key::Side;
 use crate::record::RecordSink;
 use abi::record::{FlowEndReason, RecordKind};
@@ -28,17 +27,10 @@ impl FlowCache {
     /// first packet, and the flow undecided: the policy has a rule for that direction only.
     pub fn turn_round(&mut self, index: FlowIndex, initiator: Side) {
         let Some(slot) = self.slot(index) else { return };
-        let (hot, cold) = (&mut self.hot[slot], &mut self.cold[slot]);
-        let weak = cold.evidence <= InitiatorEvidence::PortAsymmetry.byte();
-        if !weak || hot.initiator() == initiator {
-            return;
+        let weak = self.cold[slot].evidence <= InitiatorEvidence::PortAsymmetry.byte();
+        if weak && self.hot[slot].initiator() != initiator {
+            self.turn(slot, initiator);
         }
-        hot.set_initiator(initiator);
-        hot.set_undecided();
-        if cold.has(Cold::RECORDED) {
-            cold.bits |= Cold::FLIPPED;
-        }
-        self.counters.initiators_flipped += 1;
     }
 
     /// Makes the flow undecided: its next packet is judged again.

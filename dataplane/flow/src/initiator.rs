@@ -117,6 +117,10 @@ impl Listeners {
         ]
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "scaled below the number of sets"
+    )]
     fn set_index(&self, words: &[u64; 3]) -> usize {
         let count = self.sets.len() as u128;
         ((u128::from(self.hash.hash(words)) * count) >> 64) as usize

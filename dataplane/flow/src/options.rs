@@ -53,8 +53,8 @@ pub struct CacheOptions {
     pub initiator: InitiatorRule,
     /// Whether a SYN on a closed flow ends that flow and starts another. Default true.
     pub tcp_reuse: bool,
-    /// Whether to follow TCP sequence numbers and count retransmissions. Default true; see the
-    /// README for what it costs.
+    /// Whether to follow TCP sequence numbers and count retransmissions. Default false: it takes
+    /// a second cache line per packet of an established TCP flow; the README says what that costs.
     pub tcp_quality: bool,
     /// Core that owns the cache: the top byte of every flow id.
     pub worker: u8,
@@ -165,7 +165,7 @@ impl Default for CacheOptions {
             sweep_period_ns: SWEEP_PERIOD_NS,
             initiator: InitiatorRule::Evidence,
             tcp_reuse: true,
-            tcp_quality: true,
+            tcp_quality: false,
             worker: 0,
         }
     }

@@ -315,9 +315,9 @@ impl Pair {
         let decision = decision.unwrap_or_else(|| {
             let decision = judge(&key.tuple(ends.initiator), self.epoch);
             assert!(self.cache.set_decision(index, self.epoch, &decision));
-            self.cache.set_egress(index, side.index() as u16);
-            self.model
-                .set_decision(key, self.epoch, decision, side.index() as u16);
+            let egress = u16::from(side == Side::B);
+            self.cache.set_egress(index, egress);
+            self.model.set_decision(key, self.epoch, decision, egress);
             decision
         });
         let verdict = self.cache.verdict(index, self.epoch).unwrap();

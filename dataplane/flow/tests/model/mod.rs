@@ -1,21 +1,24 @@
 //! The obvious twin of the flow cache: a map of plain structs, every question answered by looking
 //! at all of them.
 
+mod tcp;
+
 use abi::record::{FlowEndReason, FlowRecord, RecordKind, TcpState, TunnelKind};
 use abi::verdict::{Coverage, Decision, InitiatorEvidence};
 use flow::{
     CacheOptions, FlowKey, InitiatorRule, PacketFacts, Path, Side, TcpFlags, Timeouts,
     TransportFacts, Tuple, proto,
 };
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use tcp::{sequence, tcp_step};
 
 /// One packet of a test.
 #[derive(Clone, Debug)]
-pub struct Packet {
-    pub tuple: Tuple,
-    pub facts: PacketFacts,
-    pub path: Path,
-    pub ingress_port: u16,
+pub(crate) struct Packet {
+    pub(crate) tuple: Tuple,
+    pub(crate) facts: PacketFacts,
+    pub(crate) path: Path,
+    pub(crate) ingress_port: u16,
 }
 
 /// One flow, nothing packed.
@@ -59,34 +62,30 @@ struct Flow {
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Counted,
     Full,
 }
 
-pub struct Model {
+pub(crate) struct Model {
     options: CacheOptions,
     flows: BTreeMap<u64, Flow>,
-    listeners: HashSet<([u8; 16], u16)>,
+    listeners: BTreeSet<([u8; 16], u16)>,
     next_id: u64,
     epoch: u64,
-    pub records: Vec<FlowRecord>,
+    pub(crate) records: Vec<FlowRecord>,
 }
 
 fn index(side: Side) -> usize {
     if side == Side::A { 0 } else { 1 }
 }
 
-fn before(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b).cast_signed() < 0
-}
-
 impl Model {
-    pub fn new(options: &CacheOptions) -> Self {
+    pub(crate) fn new(options: &CacheOptions) -> Self {
         Self {
             options: *options,
             flows: BTreeMap::new(),
-            listeners: HashSet::new(),
+            listeners: BTreeSet::new(),
             next_id: 1,
             epoch: 0,
             records: Vec::new(),
@@ -97,22 +96,22 @@ impl Model {
         self.flows.values().find(|f| f.key == *key).map(|f| f.id)
     }
 
-    pub fn flows(&self) -> u64 {
+    pub(crate) fn flows(&self) -> u64 {
         self.flows.len() as u64
     }
 
-    pub fn established(&self) -> u64 {
+    pub(crate) fn established(&self) -> u64 {
         self.flows.values().filter(|f| f.established).count() as u64
     }
 
-    pub fn packets_cached(&self) -> u64 {
+    pub(crate) fn packets_cached(&self) -> u64 {
         self.flows
             .values()
             .map(|f| f.packets[0] + f.packets[1])
             .sum()
     }
 
-    pub fn packet(&mut self, packet: &Packet, now: u64) -> Outcome {
+    pub(crate) fn packet(&mut self, packet: &Packet, now: u64) -> Outcome {
         let (key, side) = FlowKey::new(&packet.tuple, 0);
         if let Some(id) = self.id_of(&key) {
             if let Some(reason) = self.idle(&self.flows[&id], now) {
@@ -315,7 +314,7 @@ impl Model {
     }
 
     /// Looks at every flow once.
-    pub fn sweep(&mut self, now: u64) {
+    pub(crate) fn sweep(&mut self, now: u64) {
         let ids: Vec<u64> = self.flows.keys().copied().collect();
         for id in ids {
             if let Some(reason) = self.idle(&self.flows[&id], now) {
@@ -340,7 +339,7 @@ impl Model {
         }
     }
 
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let ids: Vec<u64> = self.flows.keys().copied().collect();
         for id in ids {
             let closed = matches!(self.flows[&id].state, TcpState::Closed | TcpState::Reset);
@@ -353,26 +352,32 @@ impl Model {
         }
     }
 
-    pub fn kill(&mut self, key: &FlowKey) {
+    pub(crate) fn kill(&mut self, key: &FlowKey) {
         if let Some(id) = self.id_of(key) {
             self.end(id, FlowEndReason::ForcedEnd);
         }
     }
 
     /// The decision in force under `epoch`.
-    pub fn verdict(&self, key: &FlowKey, epoch: u64) -> Option<Decision> {
+    pub(crate) fn verdict(&self, key: &FlowKey, epoch: u64) -> Option<Decision> {
         let f = &self.flows[&self.id_of(key)?];
         f.decision
             .filter(|(of, _)| *of == epoch && !f.undecided)
             .map(|(_, decision)| decision)
     }
 
-    pub fn initiator(&self, key: &FlowKey) -> Option<(Side, InitiatorEvidence)> {
+    pub(crate) fn initiator(&self, key: &FlowKey) -> Option<(Side, InitiatorEvidence)> {
         self.id_of(key)
             .map(|id| (self.flows[&id].initiator, self.flows[&id].evidence))
     }
 
-    pub fn set_decision(&mut self, key: &FlowKey, epoch: u64, decision: Decision, egress: u16) {
+    pub(crate) fn set_decision(
+        &mut self,
+        key: &FlowKey,
+        epoch: u64,
+        decision: Decision,
+        egress: u16,
+    ) {
         let Some(f) = self.id_of(key).and_then(|id| self.flows.get_mut(&id)) else {
             return;
         };
@@ -385,7 +390,7 @@ impl Model {
         self.epoch = epoch;
     }
 
-    pub fn drop_and_tell(&mut self, key: &FlowKey, ip_bytes: u32, reason: u8) {
+    pub(crate) fn drop_and_tell(&mut self, key: &FlowKey, ip_bytes: u32, reason: u8) {
         let Some(id) = self.id_of(key) else { return };
         let Some(f) = self.flows.get_mut(&id) else {
             return;
@@ -463,102 +468,6 @@ fn weigh(f: &mut Flow, said: Option<(Side, InitiatorEvidence)>) {
         f.syn_ack_ns = None;
         f.rtt_responder_us = 0;
         f.rtt_initiator_us = 0;
-    }
-}
-
-fn microseconds_between(start_ns: u64, end_ns: u64) -> u32 {
-    if end_ns / 1000 < start_ns / 1000 {
-        return 0;
-    }
-    u32::try_from((end_ns / 1000 - start_ns / 1000).max(1)).expect("test times are short")
-}
-
-fn tcp_step(f: &mut Flow, options: &CacheOptions, side: Side, flags: u16, ack: u32, now: u64) {
-    let (s, o) = (index(side), index(side.other()));
-    let has = |flag: u16| flags & flag != 0;
-    let (syn, fin, rst, is_ack) = (
-        has(TcpFlags::SYN),
-        has(TcpFlags::FIN),
-        has(TcpFlags::RST),
-        has(TcpFlags::ACK),
-    );
-    let from_initiator = f.initiator == side;
-    let syn_again = syn && f.flags[s] & TcpFlags::SYN != 0;
-    let fin_before = f.flags.map(|flags| flags & TcpFlags::FIN != 0);
-    let acks_last_fin = fin_before == [true, true]
-        && f.last_fin == Some(side.other())
-        && is_ack
-        && f.next_seq[o].is_none_or(|next| !before(ack, next));
-    f.flags[s] |= flags;
-    if fin && !fin_before[s] {
-        f.last_fin = Some(side);
-    }
-    if syn_again && !f.established && options.tcp_quality {
-        f.retransmits[s] += 1;
-    }
-    let opening = [TcpState::None, TcpState::SynSent, TcpState::SynReceived];
-    if !rst && opening.contains(&f.state) {
-        handshake(f, syn, is_ack, from_initiator, syn_again, now);
-    }
-    f.state = match f.state {
-        _ if rst => TcpState::Reset,
-        TcpState::None if syn && is_ack => TcpState::SynReceived,
-        TcpState::None if syn => TcpState::SynSent,
-        TcpState::None | TcpState::Established if fin => TcpState::Closing,
-        TcpState::None => TcpState::Established,
-        TcpState::SynSent if syn && !from_initiator => TcpState::SynReceived,
-        TcpState::SynSent | TcpState::SynReceived if !syn && fin => TcpState::Closing,
-        TcpState::SynSent | TcpState::SynReceived if !syn && is_ack && from_initiator => {
-            TcpState::Established
-        }
-        TcpState::Closing if acks_last_fin => TcpState::Closed,
-        other => other,
-    };
-}
-
-fn handshake(f: &mut Flow, syn: bool, ack: bool, from_initiator: bool, again: bool, now: u64) {
-    match (syn, ack, from_initiator) {
-        (true, false, true) => {
-            if f.syn_ns.is_some() || !again {
-                f.rtt_responder_us = 0;
-            }
-            f.syn_ns = (!again).then_some(now);
-        }
-        (true, true, false) => {
-            if let Some(start) = f.syn_ns.take() {
-                f.rtt_responder_us = microseconds_between(start, now);
-            }
-            if f.syn_ack_ns.is_some() || !again {
-                f.rtt_initiator_us = 0;
-            }
-            f.syn_ack_ns = (!again).then_some(now);
-        }
-        (false, true, true) => {
-            if let Some(start) = f.syn_ack_ns.take() {
-                f.rtt_initiator_us = microseconds_between(start, now);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn sequence(f: &mut Flow, s: usize, flags: u16, seq: u32, payload_bytes: u32) {
-    let controls = (flags & (TcpFlags::SYN | TcpFlags::FIN)).count_ones();
-    let length = payload_bytes + controls;
-    if length == 0 || flags & TcpFlags::RST != 0 {
-        return;
-    }
-    let end = seq.wrapping_add(length);
-    if let Some(next) = f.next_seq[s] {
-        let keep_alive = seq.wrapping_add(1) == next && length == 1 && controls == 0;
-        if before(seq, next) && !keep_alive {
-            f.retransmits[s] += 1;
-        }
-        if before(next, end) {
-            f.next_seq[s] = Some(end);
-        }
-    } else {
-        f.next_seq[s] = Some(end);
     }
 }
 
