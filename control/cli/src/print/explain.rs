@@ -2,6 +2,7 @@
 
 use api::Explain;
 use api::explain::EndNamed;
+use api::words::Coverage;
 
 use super::flows::{authority, flows};
 use crate::page::{Align, Grid, Page, Tone};
@@ -34,10 +35,14 @@ pub fn explain(explain: &Explain) -> Page {
         );
         page.field(Tone::Warning, "pending", text);
     }
+    let coverage = match explain.coverage {
+        Coverage::Rule => "covered by a rule",
+        Coverage::Uncovered => "covered by no rule",
+    };
     page.field(
         Tone::Plain,
         "mode",
-        format!("{} (the stricter end); {}", explain.mode, explain.coverage),
+        format!("{} (the stricter end), {coverage}", explain.mode),
     );
     let since = explain
         .since

@@ -35,7 +35,7 @@ pub fn flows(flows: &[Flow]) -> Page {
 }
 
 /// Widths for lines that are printed before the next flow is known.
-const WIDTHS: [usize; 8] = [12, 20, 20, 14, 13, 17, 14, 22];
+const WIDTHS: [usize; 8] = [12, 24, 24, 14, 13, 21, 14, 24];
 
 /// Header above lines of [`flow_line`].
 #[must_use]

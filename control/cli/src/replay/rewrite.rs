@@ -191,3 +191,71 @@ fn write_frame(
     }
     sink.write_all(part(body, at, captured as usize)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 12).unwrap().to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, body, &length].concat()
+    }
+
+    fn fields(fields: &[u32]) -> Vec<u8> {
+        fields
+            .iter()
+            .flat_map(|field| field.to_le_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn frames_of_interfaces_with_other_lengths_and_clocks_keep_order_bytes_and_times() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (
+            directory.path().join("a.pcapng"),
+            directory.path().join("b.pcap"),
+        );
+        // Interface 0 counts microseconds, interface 1 nanoseconds beginning 100 s later.
+        let options = [
+            9, 0, 1, 0, 9, 0, 0, 0, 14, 0, 8, 0, 100, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let file = [
+            block(
+                BLOCK_SECTION,
+                &fields(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]),
+            ),
+            block(BLOCK_INTERFACE, &fields(&[1, 65_535])),
+            block(
+                BLOCK_INTERFACE,
+                &[fields(&[1, 96]), options.to_vec()].concat(),
+            ),
+            block(
+                BLOCK_ENHANCED_PACKET,
+                &fields(&[0, 0, 2_000_001, 4, 60, 0xaaaa_aaaa]),
+            ),
+            block(
+                BLOCK_ENHANCED_PACKET,
+                &fields(&[1, 0, 7, 4, 4, 0xbbbb_bbbb]),
+            ),
+            block(BLOCK_SIMPLE_PACKET, &fields(&[4, 0xcccc_cccc])),
+        ];
+        std::fs::write(&from, file.concat()).unwrap();
+        let capture = super::super::capture::inspect(&from).unwrap();
+        assert_eq!(
+            (capture.frames, capture.mixed_snapshots, &capture.cut),
+            (3, true, &None)
+        );
+        rewrite(&from, &to, capture.frames).unwrap();
+        let header = fields(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, FRAME_BYTES_MAX, 1]);
+        let frames = [
+            fields(&[2, 1_000, 4, 60, 0xaaaa_aaaa]),
+            fields(&[100, 7, 4, 4, 0xbbbb_bbbb]),
+            fields(&[0, 0, 4, 4, 0xcccc_cccc]),
+        ];
+        assert_eq!(
+            std::fs::read(&to).unwrap(),
+            [header, frames.concat()].concat()
+        );
+        assert_eq!(super::super::capture::inspect(&to).unwrap().frames, 3);
+    }
+}

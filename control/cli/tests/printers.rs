@@ -1,0 +1,153 @@
+//! What an operator sees, word by word: printers over fixed API values against files in `golden/`.
+//! `UPDATE_GOLDEN=1 cargo test -p ringfence` writes the files anew; the diff is then reviewed.
+
+#![forbid(unsafe_code)]
+
+mod fixtures;
+
+use api::{Drops, Ports};
+use cli::page::Page;
+use cli::print;
+use fixtures::NOON;
+
+/// Compares a page with `golden/NAME.txt`.
+#[track_caller]
+fn check(name: &str, page: &Page) {
+    let path = fixtures::golden_path(name);
+    let found = page.render(false);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &found).expect("golden files can be written");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        found,
+        expected,
+        "{name} differs from {}; if the new text is right, run with UPDATE_GOLDEN=1",
+        path.display()
+    );
+}
+
+#[test]
+fn status_is_one_screen() {
+    let (status, ports) = (fixtures::status(), fixtures::ports());
+    let page = print::status(print::Overview {
+        status: &status,
+        ports: &ports,
+        now: NOON,
+    });
+    assert!(
+        page.render(false).lines().count() <= 24,
+        "more than a terminal's 24 lines"
+    );
+    check("status", &page);
+}
+
+#[test]
+fn status_without_dataplane_and_policy_says_what_to_do() {
+    let mut status = fixtures::status();
+    status.dataplane.state = api::status::DataplaneState::Disconnected;
+    status.dataplane.error = Some("no such file or directory".into());
+    status.dataplane.workers.clear();
+    status.policy.state = api::policy::PolicyState::None;
+    status.export.clear();
+    let ports = Ports::default();
+    let page = print::status(print::Overview {
+        status: &status,
+        ports: &ports,
+        now: NOON,
+    });
+    check("status-disconnected", &page);
+}
+
+#[test]
+fn flows_name_workloads_first_and_addresses_last() {
+    check("flows", &print::flows(&fixtures::flows().flows));
+    check("flows-none", &print::flows(&[]));
+}
+
+#[test]
+fn followed_flows_stand_in_the_columns_of_their_header() {
+    let mut text = print::flow_header().render(false);
+    for flow in fixtures::flows().flows {
+        text.push_str(&print::flow_line(&flow).render(false));
+    }
+    let mut page = Page::new();
+    page.text(cli::page::Tone::Plain, &text);
+    check("flows-follow", &page);
+}
+
+#[test]
+fn top_ends_with_the_sum_of_all() {
+    check("top", &print::top(&fixtures::top()));
+}
+
+#[test]
+fn ports_tell_what_is_down_and_what_was_missed() {
+    check("ports", &print::ports(&fixtures::ports()));
+}
+
+#[test]
+fn drops_show_reasons_that_happened_with_their_sentence() {
+    check("drops", &print::drops(&fixtures::drops()));
+    check("drops-none", &print::drops(&Drops::default()));
+}
+
+#[test]
+fn accounting_shows_every_core_the_total_and_the_differences() {
+    check("accounting", &print::accounting(&fixtures::accounting()));
+    check(
+        "accounting-differs",
+        &print::accounting(&fixtures::unbalanced()),
+    );
+}
+
+#[test]
+fn segments_workloads_and_rules_are_tables() {
+    check("segments", &print::segments(&fixtures::segments()));
+    check("workloads", &print::workloads(&fixtures::workloads(), NOON));
+    check("policy-rules", &print::rules(&fixtures::rules(), NOON));
+}
+
+#[test]
+fn policy_answers_tell_revision_epoch_and_adoption() {
+    check(
+        "policy-check",
+        &print::checked("policy.toml", &fixtures::valid()),
+    );
+    check(
+        "policy-check-invalid",
+        &print::checked("policy.toml", &fixtures::invalid()),
+    );
+    check(
+        "policy-apply",
+        &print::applied("policy.toml", &fixtures::applied()),
+    );
+    check("policy-show", &print::policy_in_force(&fixtures::policy()));
+    check("policy-log", &print::policy_log(&fixtures::policy_log()));
+}
+
+#[test]
+fn places_in_a_policy_read_as_a_compiler_writes_them() {
+    check(
+        "policy-errors",
+        &print::details(&fixtures::details(), "error"),
+    );
+}
+
+#[test]
+fn explain_tells_the_verdict_the_rule_and_what_was_seen() {
+    check("explain", &print::explain(&fixtures::explain()));
+    check(
+        "explain-denied",
+        &print::explain(&fixtures::explain_denied()),
+    );
+}
+
+#[test]
+fn doctor_tells_what_to_do() {
+    check("doctor", &print::doctor(&fixtures::doctor()));
+    check(
+        "doctor-summary",
+        &print::doctor_summary(&fixtures::doctor()),
+    );
+}
