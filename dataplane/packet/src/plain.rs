@@ -1,6 +1,8 @@
 //! The straight path: untagged Ethernet, IPv4 without options or IPv6 without extension headers, a
 //! whole packet, TCP or UDP that is no tunnel. It answers only for frames of which every length is
 //! sound, and for those exactly as `general` would; for all others it says no.
+//!
+//! Its functions are always inlined: returning headers through memory costs a third of the time.
 
 use crate::headers::{Headers, Transport};
 use crate::{Fragment, IpHeader, ipv4, link, transport, tunnel};
@@ -9,7 +11,7 @@ const ETHERNET_BYTES: usize = 14;
 
 /// Says whether the frame was a plain one, and then `headers` are complete. If not, what was
 /// written is written again by `general`.
-#[inline]
+#[inline(always)]
 pub(crate) fn plain(frame: &[u8], headers: &mut Headers) -> bool {
     let Some((ethernet, rest)) = frame.split_first_chunk::<ETHERNET_BYTES>() else {
         return false;
@@ -21,7 +23,7 @@ pub(crate) fn plain(frame: &[u8], headers: &mut Headers) -> bool {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn plain_ipv4(ethernet: &[u8; ETHERNET_BYTES], rest: &[u8], headers: &mut Headers) -> bool {
     const MORE_OR_OFFSET: u16 = 0x3fff;
     let Some((ip, after)) = rest.split_first_chunk::<20>() else {
@@ -60,7 +62,7 @@ fn plain_ipv4(ethernet: &[u8; ETHERNET_BYTES], rest: &[u8], headers: &mut Header
     true
 }
 
-#[inline]
+#[inline(always)]
 fn plain_ipv6(ethernet: &[u8; ETHERNET_BYTES], rest: &[u8], headers: &mut Headers) -> bool {
     let Some((ip, after)) = rest.split_first_chunk::<40>() else {
         return false;
@@ -107,7 +109,7 @@ struct Read {
 }
 
 /// TCP or UDP in the first `payload_bytes` of `bytes`, which holds as many.
-#[inline]
+#[inline(always)]
 fn plain_transport(protocol: u8, bytes: &[u8], payload_bytes: u32) -> Option<Read> {
     if protocol == transport::TCP {
         let raw = bytes.first_chunk::<20>()?;
@@ -138,7 +140,7 @@ fn plain_transport(protocol: u8, bytes: &[u8], payload_bytes: u32) -> Option<Rea
     })
 }
 
-#[inline]
+#[inline(always)]
 fn fill(
     headers: &mut Headers,
     ethernet: &[u8; ETHERNET_BYTES],
