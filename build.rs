@@ -2,6 +2,7 @@
 //! bindings. Used by `dataplane/dpdk-sys` (`build = "../../build.rs"`); paths are relative to it.
 
 use std::env;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
@@ -116,7 +117,7 @@ fn generate_bindings(include_paths: &[PathBuf], flags: &[String]) {
     let includes = include_paths
         .iter()
         .map(|path| format!("-I{}", path.display()));
-    let bindings = bindgen::Builder::default()
+    let builder = bindgen::Builder::default()
         .header("src/shim.h")
         .clang_args(includes)
         .clang_args(flags)
@@ -131,13 +132,18 @@ fn generate_bindings(include_paths: &[PathBuf], flags: &[String]) {
         .layout_tests(true)
         .parse_callbacks(Box::new(
             bindgen::CargoCallbacks::new().rerun_on_header_files(true),
-        ))
-        .generate()
-        .unwrap_or_else(|error| {
-            fail(&format!(
-                "bindgen cannot read the headers of libdpdk ({error}): {WHAT_TO_INSTALL}"
-            ))
-        });
+        ));
+    // bindgen panics where libclang is missing: one sentence is worth more than its backtrace.
+    panic::set_hook(Box::new(|_| {}));
+    let generated = panic::catch_unwind(AssertUnwindSafe(|| builder.generate()));
+    let _ = panic::take_hook();
+    let bindings = match generated {
+        Ok(Ok(bindings)) => bindings,
+        Ok(Err(error)) => fail(&format!(
+            "bindgen cannot read the headers of libdpdk ({error}): {WHAT_TO_INSTALL}"
+        )),
+        Err(_) => fail(&format!("bindgen finds no libclang: {WHAT_TO_INSTALL}")),
+    };
     let Some(directory) = env::var_os("OUT_DIR") else {
         fail("cargo did not set OUT_DIR")
     };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys::rte_mempool;
+use rustix::mm::MlockAllFlags;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::errno::Errno;
@@ -66,6 +67,10 @@ pub struct EalOptions {
     pub log_level: LogLevel,
     /// Serve DPDK's telemetry socket; needs `file_prefix`.
     pub telemetry: bool,
+    /// Bring all memory of the process in and keep it there (`mlockall`), now and from now on, so
+    /// that a polling core meets no page fault. Without CAP_IPC_LOCK it is not done, and
+    /// [`Eal::memory_locked`] says so.
+    pub lock_memory: bool,
 }
 
 impl Default for EalOptions {
@@ -77,6 +82,7 @@ impl Default for EalOptions {
             pci_allow: Vec::new(),
             log_level: LogLevel::Warning,
             telemetry: false,
+            lock_memory: false,
         }
     }
 }
@@ -186,6 +192,7 @@ pub(crate) struct Control {
 
 pub(crate) struct Shared {
     control: Mutex<Control>,
+    memory_locked: bool,
 }
 
 // SAFETY: the pool pointers are only used under the lock, and libdpdk's pools are not tied to a
@@ -227,11 +234,20 @@ impl Eal {
             devices_made: 0,
             cables: Vec::new(),
         };
+        let memory_locked = options.lock_memory && lock_memory();
+        let control = Mutex::new(control);
         Ok(Eal {
             shared: Arc::new(Shared {
-                control: Mutex::new(control),
+                control,
+                memory_locked,
             }),
         })
+    }
+
+    /// Whether all memory of the process is locked.
+    #[must_use]
+    pub fn memory_locked(&self) -> bool {
+        self.shared.memory_locked
     }
 
     /// Gives the calling thread a mempool cache, for as long as the registration lives. Without
@@ -362,6 +378,11 @@ pub(crate) fn capture_log<T>(work: impl FnOnce() -> T) -> (T, String) {
     let count = unsafe { dpdk_sys::shim_log_capture_end(text.as_mut_ptr().cast(), text.len()) };
     text.truncate(count);
     (result, String::from_utf8_lossy(&text).trim_end().to_owned())
+}
+
+/// After EAL has started, because the address space that it reserves before is beyond any limit.
+fn lock_memory() -> bool {
+    rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).is_ok()
 }
 
 fn init(arguments: Vec<CString>) -> i32 {

@@ -241,12 +241,10 @@ impl ProbedPort {
                 log,
             });
         }
-        // net_pcap stamps in microseconds.
-        let factor = if self.facts.driver == "net_pcap" {
-            1000
-        } else {
-            1
-        };
+        // net_pcap stamps in microseconds, and not at all when it repeats a capture.
+        let repeats = matches!(self.spec, PortSpec::Pcap { infinite: true, .. });
+        let stamps_microseconds = self.facts.driver == "net_pcap" && !repeats;
+        let factor = if stamps_microseconds { 1000 } else { 1 };
         let open = Arc::new(self.open);
         let rx = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&open), queue, factor));
         let tx = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&open), queue));

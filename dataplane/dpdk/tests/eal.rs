@@ -73,7 +73,8 @@ fn child() {
             return;
         }
         "second" => {
-            let file_prefix = env::var("RINGFENCE_TEST_EAL_PREFIX").ok();
+            let file_prefix = env::var_os("RINGFENCE_TEST_EAL_PREFIX");
+            let file_prefix = file_prefix.map(|prefix| prefix.into_string().unwrap());
             Eal::start(&EalOptions {
                 file_prefix,
                 ..ordinary()
@@ -102,6 +103,25 @@ fn child() {
                 "eal kept its caller pinned"
             );
             started
+        }
+        "locked" => {
+            let eal = Eal::start(&EalOptions {
+                lock_memory: true,
+                ..ordinary()
+            })
+            .unwrap();
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let locked = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmLck:"))
+                .unwrap();
+            let locked_kb: u64 = locked.trim_end_matches("kB").trim().parse().unwrap();
+            assert_eq!(
+                eal.memory_locked(),
+                locked_kb >= 32 * 1024,
+                "{locked_kb} kB are locked"
+            );
+            Ok(eal)
         }
         "debug" => Eal::start(&EalOptions {
             log_level: LogLevel::Debug,
@@ -160,6 +180,11 @@ fn nonsense_is_refused_in_words() {
 #[test]
 fn the_thread_that_starts_it_keeps_its_affinity() {
     assert!(run("affinity").starts_with("started DPDK"));
+}
+
+#[test]
+fn it_says_whether_memory_is_locked() {
+    assert!(run("locked").starts_with("started DPDK"));
 }
 
 #[test]
