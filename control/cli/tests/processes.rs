@@ -1,0 +1,283 @@
+//! `up` and `replay` with programs that fail, hang or are not there: what is said, how it ends, and
+//! that nothing stays behind. That they work with the real programs is shown in the lab.
+
+#![forbid(unsafe_code)]
+
+mod fixtures;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fixtures::server::Ended;
+use tempfile::TempDir;
+
+/// Longest wait for something that takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program that is being written must not be inherited by a child of another test: it could not
+/// be started as long as that child has it open.
+static WRITING_OR_STARTING: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    WRITING_OR_STARTING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory in which the command and its two programs are installed.
+struct Installation {
+    directory: TempDir,
+}
+
+impl Installation {
+    /// The command alone.
+    fn empty() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let installation = Self { directory };
+        std::fs::create_dir(installation.temporary()).expect("a directory");
+        let _alone = alone();
+        std::fs::copy(
+            env!("CARGO_BIN_EXE_ringfence"),
+            installation.path("ringfence"),
+        )
+        .expect("the command can be installed");
+        installation
+    }
+
+    /// The command, a shell script as control process, and a dataplane that fails.
+    fn with(control: &str) -> Self {
+        let installation = Self::empty();
+        installation.install("ringfence-control", control);
+        installation.install("ringfence-dataplane", "exit 9");
+        installation
+    }
+
+    /// The command and a control process that tells its process id and then says nothing.
+    fn hanging() -> Self {
+        let installation = Self::with("");
+        let script = format!(
+            "echo $$ > {}; exec sleep 600",
+            installation.path("pid").display()
+        );
+        installation.install("ringfence-control", &script);
+        installation
+    }
+
+    fn install(&self, name: &str, script: &str) {
+        let _alone = alone();
+        let path = self.path(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a program");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("a program");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Where the command makes temporary files.
+    fn temporary(&self) -> PathBuf {
+        self.path("tmp")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.path("ringfence"));
+        command
+            .args(arguments)
+            .env("TMPDIR", self.temporary())
+            .env("PATH", "/usr/bin:/bin")
+            .env("RINGFENCE_SOCKET", self.path("control.sock"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let child = self.spawn(arguments);
+        child.wait_with_output().expect("it ends").into()
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Child {
+        let _alone = alone();
+        self.command(arguments).spawn().expect("the command starts")
+    }
+
+    /// Starts the command and waits until its control process has told its process id.
+    fn start(&self, arguments: &[&str]) -> (Child, i32) {
+        let child = self.spawn(arguments);
+        let path = self.path("pid");
+        let mut pid = None;
+        wait_until("the control process tells its process id", || {
+            pid = std::fs::read_to_string(&path)
+                .ok()
+                .and_then(|text| text.trim().parse().ok());
+            pid.is_some()
+        });
+        (child, pid.expect("a process id"))
+    }
+
+    fn capture(&self) -> String {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/captures/plain.pcap");
+        own.display().to_string()
+    }
+
+    fn nothing_left(&self) -> bool {
+        std::fs::read_dir(self.temporary())
+            .expect("a directory")
+            .next()
+            .is_none()
+    }
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether the process is there and not a zombie.
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a process id"), signal).expect("it runs");
+}
+
+const LANE: &[&str] = &["up", "--lane", "null,null:size=64"];
+
+#[test]
+fn a_missing_program_is_told_with_the_directories_searched() {
+    let installation = Installation::empty();
+    for arguments in [LANE, &["replay", &installation.capture()]] {
+        let ended = installation.run(arguments);
+        assert_eq!(ended.code, Some(4), "{ended:?}");
+        let expected = format!(
+            "cannot find the program ringfence-dataplane; looked in {}, /usr/bin, /bin;",
+            installation.directory.path().display()
+        );
+        assert!(ended.stderr.contains(&expected), "{ended:?}");
+    }
+}
+
+#[test]
+fn up_without_a_lane_says_how_to_give_one() {
+    let installation = Installation::with("exit 9");
+    let config = installation.path("dataplane.toml");
+    std::fs::write(&config, "[dataplane]\nidle = \"sleep\"\n").expect("a file");
+    let ended = installation.run(&["up", "--config", &config.display().to_string()]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("error: no lane: give --lane INSIDE,OUTSIDE"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let installation = Installation::with("exit 9");
+    let _first = UnixListener::bind(installation.path("control.sock")).expect("a socket");
+    let ended = installation.run(LANE);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("error: ringfence is already running here"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_process_that_dies_is_told_with_its_last_words_and_exit_code() {
+    let installation = Installation::with("echo one; echo two >&2; exit 7");
+    for arguments in [LANE, &["replay", &installation.capture()]] {
+        let ended = installation.run(arguments);
+        assert_eq!(ended.code, Some(4), "{ended:?}");
+        let expected =
+            "the control process ended before it was ready: exit code 7; its last words:\n";
+        assert!(ended.stderr.contains(expected), "{ended:?}");
+        assert!(
+            ended.stderr.contains("\n  one\n") && ended.stderr.contains("\n  two\n"),
+            "{ended:?}"
+        );
+        assert!(installation.nothing_left(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_process_killed_by_a_signal_is_told_with_the_signal() {
+    let installation = Installation::with("kill -SEGV $$");
+    let ended = installation.run(LANE);
+    assert!(
+        ended
+            .stderr
+            .contains("killed by signal 11 (SIGSEGV); it left no message"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_process_that_hangs_is_ended_and_told() {
+    let installation = Installation::hanging();
+    let ended = installation.run(&[LANE, &["--ready-timeout", "1"]].concat());
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let expected = "the control process did not answer on its socket within 1 s; it was ended";
+    assert!(ended.stderr.contains(expected), "{ended:?}");
+    let pid = std::fs::read_to_string(installation.path("pid"))
+        .expect("it ran")
+        .trim()
+        .parse()
+        .expect("a number");
+    assert!(!runs(pid));
+}
+
+#[test]
+fn ctrl_c_ends_everything_and_leaves_nothing() {
+    for how in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let installation = Installation::hanging();
+        let (child, pid) = installation.start(&["replay", &installation.capture()]);
+        signal(&child, how);
+        let ended = Ended::from(child.wait_with_output().expect("it ends"));
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(130), ""),
+            "{ended:?}"
+        );
+        assert!(!runs(pid) && installation.nothing_left(), "{ended:?}");
+    }
+}
+
+#[test]
+fn even_sigkill_leaves_no_process_behind() {
+    let installation = Installation::hanging();
+    let (mut child, pid) = installation.start(LANE);
+    assert!(runs(pid));
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    wait_until("the control process has ended too", || !runs(pid));
+}
+
+#[test]
+fn a_child_of_a_dead_parent_does_not_start() {
+    let installation = Installation::empty();
+    let ended = installation.run(&["bound-child", "999999999", "--", "/bin/echo", "alive"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(130), ""),
+        "{ended:?}"
+    );
+}
