@@ -21,7 +21,7 @@
 use abi::record::FlowRecord;
 use flow::{
     Admission, CacheOptions, FlowCache, FlowHash, FlowIndex, FlowKey, NewFlow, PacketFacts, Path,
-    Side, Step, TcpFlags, TransportFacts, Tuple, proto,
+    SWEEP_PERIOD_NS, Side, Step, TcpFlags, TransportFacts, Tuple, proto,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -207,6 +207,21 @@ fn measure(
     sorted((0..PIECES).map(&mut piece).collect())
 }
 
+/// One pass of the sweep over a full cache in which nothing has timed out, nanoseconds an entry.
+fn sweep(cache: &mut FlowCache) -> (f64, f64) {
+    let mut sink = |_: &FlowRecord| panic!("nothing ends here");
+    cache.sweep(1000, 0, &mut sink);
+    let mut pieces = Vec::new();
+    loop {
+        let start = Instant::now();
+        let slots = cache.sweep(1000 + SWEEP_PERIOD_NS, 1000, &mut sink);
+        if slots == 0 {
+            return sorted(pieces);
+        }
+        pieces.push(start.elapsed().as_nanos() as f64 / f64::from(slots));
+    }
+}
+
 fn main() {
     let asked: Vec<u64> = std::env::args()
         .skip(1)
@@ -236,6 +251,7 @@ fn main() {
             "udp",
             measure(&mut cache, flows, proto::UDP, &plain(), true),
         );
+        print(flows, "sweep, an entry", sweep(&mut cache));
         drop(cache);
         for (quality, name) in [(true, "with tcp_quality"), (false, "without")] {
             let (mut cache, _) = fill(flows, proto::TCP, quality);

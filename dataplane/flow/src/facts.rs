@@ -246,3 +246,178 @@ pub const fn quoted_tuple(quoted: &Quoted) -> Tuple {
         proto: quoted.protocol,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{FlowKey, Side};
+    use packet::{ParseOptions, parse};
+
+    fn read(frame: &[u8]) -> Headers {
+        let mut headers = Headers::new();
+        let wire_len = u32::try_from(frame.len()).unwrap();
+        parse(frame, wire_len, &ParseOptions::default(), &mut headers);
+        headers
+    }
+
+    fn ethernet(tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        for (kind, id) in tags {
+            frame.extend(kind.to_be_bytes());
+            frame.extend(id.to_be_bytes());
+        }
+        frame.extend([0x08, 0x00]);
+        frame.extend(payload);
+        frame
+    }
+
+    /// RFC 791, without a checksum: nobody here verifies it.
+    fn ipv4(proto: u8, src: u8, dst: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(20 + payload.len()).unwrap();
+        let mut packet = vec![0x45, 0x10];
+        packet.extend(length.to_be_bytes());
+        packet.extend([0x12, 0x34]);
+        packet.extend(fragment.to_be_bytes());
+        packet.extend([64, proto, 0, 0, 10, 0, 0, src, 10, 0, 0, dst]);
+        packet.extend(payload);
+        packet
+    }
+
+    fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(8 + payload.len()).unwrap();
+        let words = [src, dst, length, 0];
+        let mut datagram: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
+        datagram.extend(payload);
+        datagram
+    }
+
+    #[test]
+    fn tcp_segment_is_read_with_its_numbers() {
+        let mut segment: Vec<u8> = [40_000_u16, 443]
+            .iter()
+            .flat_map(|p| p.to_be_bytes())
+            .collect();
+        segment.extend([0, 0, 0, 7, 0, 0, 0, 9, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+        segment.extend([1, 2, 3]);
+        let headers = read(&ethernet(&[], &ipv4(6, 1, 2, 0, &segment)));
+        let c = classify(&headers, &KeyOptions::default()).unwrap();
+        assert_eq!(
+            (c.tuple.src_port, c.tuple.dst_port, c.tuple.proto),
+            (40_000, 443, 6)
+        );
+        assert_eq!(
+            c.facts.transport,
+            TransportFacts::Tcp {
+                flags: TcpFlags::ACK | TcpFlags::PSH,
+                seq: 7,
+                ack: 9,
+                payload_bytes: 3,
+            }
+        );
+        assert_eq!(
+            (c.facts.ip_bytes, c.facts.tos, c.facts.ipv6),
+            (43, 0x10, false)
+        );
+        assert!(c.facts.is_midstream() && c.tags.is_plain() && c.fragment.is_none());
+        assert!(path(&headers, &KeyOptions::default()).is_plain());
+    }
+
+    #[test]
+    fn vlan_stack_is_in_the_path_always_and_in_the_key_where_asked() {
+        let frame = ethernet(
+            &[(0x88a8, 0x6064), (0x8100, 200)],
+            &ipv4(17, 1, 2, 0, &udp(1, 2, &[])),
+        );
+        let headers = read(&frame);
+        let options = KeyOptions {
+            vlan: true,
+            ..KeyOptions::default()
+        };
+        let expected = VlanTags {
+            count: 2,
+            tags: [0x1064, 200, 0, 0],
+        };
+        assert_eq!(classify(&headers, &options).unwrap().tags.vlans, expected);
+        assert!(
+            classify(&headers, &KeyOptions::default())
+                .unwrap()
+                .tags
+                .is_plain()
+        );
+        assert_eq!(path(&headers, &KeyOptions::default()).vlans, expected);
+    }
+
+    #[test]
+    fn tunnelled_frame_is_keyed_by_the_header_that_is_asked_for() {
+        let inner = ipv4(17, 5, 6, 0, &udp(53, 5353, &[]));
+        let mut vxlan = vec![8, 0, 0, 0, 0, 0, 77, 0];
+        vxlan.extend(ethernet(&[], &inner));
+        let headers = read(&ethernet(
+            &[],
+            &ipv4(17, 1, 2, 0, &udp(50_000, 4789, &vxlan)),
+        ));
+        let inner = KeyOptions {
+            tunnel: true,
+            ..KeyOptions::default()
+        };
+        let c = classify(&headers, &inner).unwrap();
+        assert_eq!((c.tuple.src[15], c.tuple.src_port), (5, 53));
+        assert_eq!(c.tags.tunnel_id, 77);
+        let way = path(&headers, &inner);
+        assert_eq!((way.tunnel_kind, way.tunnel_id), (TunnelKind::Vxlan, 77));
+        assert_eq!((way.outer_src[15], way.outer_dst[15]), (1, 2));
+        let outer = KeyOptions {
+            header: KeyHeader::Outer,
+            ..inner
+        };
+        let c = classify(&headers, &outer).unwrap();
+        assert_eq!((c.tuple.src[15], c.tuple.dst_port), (1, 4789));
+        assert!(c.tags.is_plain() && path(&headers, &outer).is_plain());
+    }
+
+    #[test]
+    fn ping_is_keyed_by_its_identifier_where_paired_and_by_nothing_where_merged() {
+        let echo = |kind| ethernet(&[], &ipv4(1, 1, 2, 0, &[kind, 0, 0, 0, 0xab, 0xcd, 0, 1]));
+        let c = classify(&read(&echo(8)), &KeyOptions::default()).unwrap();
+        assert_eq!((c.tuple.src_port, c.tuple.dst_port), (0xabcd, 0xabcd));
+        assert_eq!(c.facts.transport, TransportFacts::Icmp { kind: 8, code: 0 });
+        let merged = KeyOptions {
+            icmp: IcmpKey::Merged,
+            ..KeyOptions::default()
+        };
+        let c = classify(&read(&echo(0)), &merged).unwrap();
+        assert_eq!((c.tuple.src_port, c.tuple.dst_port), (0, 0));
+    }
+
+    #[test]
+    fn fragments_of_one_datagram_have_one_key_and_say_which_part_they_are() {
+        let first = read(&ethernet(
+            &[],
+            &ipv4(17, 1, 2, 0x2000, &udp(53, 5353, &[0; 16])),
+        ));
+        let later = read(&ethernet(&[], &ipv4(17, 1, 2, 0x0003, &[0; 24])));
+        let [first, later] = [first, later].map(|h| classify(&h, &KeyOptions::default()).unwrap());
+        let (key, part) = first.fragment.unwrap();
+        assert_eq!(part, FragmentPart::First);
+        assert_eq!(later.fragment, Some((key, FragmentPart::Later)));
+        assert_eq!((first.tuple.src_port, later.tuple.src_port), (53, 0));
+        assert_eq!(later.facts.transport, TransportFacts::Plain);
+    }
+
+    #[test]
+    fn quoted_packet_leads_to_the_flow_that_sent_it() {
+        let sent = ipv4(17, 1, 2, 0, &udp(40_000, 53, &[]));
+        let mut error = vec![3, 3, 0, 0, 0, 0, 0, 0];
+        error.extend(&sent);
+        let headers = read(&ethernet(&[], &ipv4(1, 2, 1, 0, &error)));
+        let quoted = quoted_tuple(&headers.quoted.unwrap());
+        let c = classify(&read(&ethernet(&[], &sent)), &KeyOptions::default()).unwrap();
+        assert_eq!(FlowKey::new(&quoted, 0), FlowKey::new(&c.tuple, 0));
+        assert_eq!(FlowKey::new(&quoted, 0).1, Side::A);
+    }
+
+    #[test]
+    fn frame_without_ip_has_no_flow() {
+        assert_eq!(classify(&read(&[0; 60]), &KeyOptions::default()), None);
+    }
+}
