@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 if command -v shellcheck >/dev/null; then
-    shellcheck hugepage-setup .ci/run tests/*.sh tests/demo/*.sh
+    shellcheck --severity=warning hugepage-setup .ci/run tests/*.sh tests/demo/*.sh
 else
     echo 'lint: shellcheck is not installed, scripts were not checked'
 fi

@@ -155,9 +155,11 @@ fn a_bad_policy_is_refused_with_its_line_and_the_old_one_stays() {
 fn bad_captures_are_refused_in_a_sentence() {
     let refused = [
         "empty.pcap",
+        "header-only.pcap",
         "cut-in-header.pcap",
         "not-a-capture.pcap",
         "not-ethernet.pcap",
+        "length-lies.pcap",
         "no-such-file.pcap",
     ];
     for name in refused {
@@ -170,19 +172,12 @@ fn bad_captures_are_refused_in_a_sentence() {
         assert!(outcome.stdout.is_empty(), "{name}: {outcome}");
     }
     // Frames before the damage are counted, and the damage is told.
-    for name in ["cut-in-frame.pcap", "length-lies.pcap"] {
-        let outcome = replay(name);
-        assert!(matches!(outcome.code, Some(0 | 4)), "{name}: {outcome}");
-        assert!(
-            outcome.stderr.contains("cut") || outcome.stderr.contains("damaged"),
-            "{name}: {outcome}"
-        );
-    }
-    let nothing = replay("header-only.pcap").must();
-    assert_eq!(
-        nothing.stdout.lines().count(),
-        1,
-        "a header and no flow: {nothing}"
+    let outcome = replay("cut-in-frame.pcap");
+    assert!(matches!(outcome.code, Some(0 | 4)), "{outcome}");
+    assert!(outcome.stderr.contains("cut"), "{outcome}");
+    assert!(
+        outcome.stdout.lines().count() > 5,
+        "the flows before it are printed: {outcome}"
     );
 }
 
