@@ -378,7 +378,8 @@ pub struct ReplayArgs {
     /// Also send IPFIX to this collector, at most RATE messages a second; repeatable
     #[arg(long, value_name = "HOST:PORT[,uniflow][,RATE]")]
     pub ipfix: Vec<CollectorSpec>,
-    /// Count as ../shared/traffic/tools/oracle.py: one row a key, no timeouts, no ICMP ports
+    /// Count as the reference truth files do: one row a key, no timeouts, no ICMP ports, first
+    /// sender is the initiator
     #[arg(long)]
     pub truth_rules: bool,
     /// Put the VLAN stack into the flow key

@@ -37,14 +37,12 @@ pub enum ReplayError {
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     /// A phase took too long, and both processes answer.
-    #[error("replay: {what} took longer than {} s; both processes were ended{hint}", limit.as_secs())]
+    #[error("replay: {what} took longer than {} s; both processes were ended", limit.as_secs())]
     Slow {
         /// The phase.
         what: &'static str,
         /// Its limit.
         limit: Duration,
-        /// How to give it more time; may be empty.
-        hint: &'static str,
     },
     /// Not every flow that was recorded can be printed.
     #[error(

@@ -27,6 +27,8 @@ const CONTROL_READY_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// From the dataplane's end until every record can be read.
 const COLLECT_LIMIT: Duration = Duration::from_secs(60);
+/// From the first flow asked for until the last is here.
+const FETCH_LIMIT: Duration = Duration::from_secs(300);
 /// From being asked to stop to the end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The same where records go to a collector, which may take them slowly.
@@ -98,7 +100,17 @@ impl<'a> Run<'a> {
         }
         self.finish_capture().await?;
         self.collect().await?;
-        self.fetch().await.map(Some)
+        match tokio::time::timeout(FETCH_LIMIT, self.fetch()).await {
+            Ok(replayed) => replayed.map(Some),
+            Err(_) => {
+                let what = "reading the flows from the control process";
+                let error = ReplayError::Slow {
+                    what,
+                    limit: FETCH_LIMIT,
+                };
+                Err(error.into())
+            }
+        }
     }
 
     /// Ends what still runs, in order: control sends its last IPFIX messages.
@@ -217,12 +229,8 @@ impl<'a> Run<'a> {
             }
             if Instant::now() > deadline {
                 let what = "collecting the last flow records";
-                return Err(ReplayError::Slow {
-                    what,
-                    limit: COLLECT_LIMIT,
-                    hint: "",
-                }
-                .into());
+                let limit = COLLECT_LIMIT;
+                return Err(ReplayError::Slow { what, limit }.into());
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
