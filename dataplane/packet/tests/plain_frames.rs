@@ -116,17 +116,23 @@ fn every_encapsulation_before_ip_is_crossed() {
         "vlan",
         "qinq",
         "old qinq",
-        "snap",
-        "llc ip",
         "backbone",
         "e-tag",
         "vn-tag",
+        "hsr",
+        "redundancy tag",
         "security group tag",
+        "time stamp",
+        "macsec",
+        "snap",
+        "snap bridged",
+        "llc ip",
+        "isl",
         "fabric path",
         "trill",
-        "macsec",
         "nsh",
         "mpls",
+        "mpls channel",
         "mpls ethernet",
         "mpls control word",
         "pppoe",
@@ -427,4 +433,60 @@ fn headers_of_the_frame_before_are_gone() {
         (headers.link.mpls_label_count, headers.link.pppoe),
         (0, false)
     );
+}
+
+#[test]
+fn ppp_is_read_compressed_bridged_and_in_one_piece_of_multilink() {
+    let packet = ipv4(6, &tcp(40000, 443, 0x002, b""));
+    let bridged = ethernet(0x0800, &packet);
+    let cases: [(&[u8], &[u8], bool); 6] = [
+        (&[0x21], &packet, true),
+        (&[0, 0x31, 0, 1], &bridged, true),
+        (&[0, 0x31, 0x40, 1, 0, 0, 0, 7], &bridged, true),
+        (&[0, 0x3d, 0xc0, 0, 0, 1, 0, 0x21], &packet, true),
+        (&[0, 0x3d, 0x80, 0, 0, 1, 0, 0x21], &packet, false),
+        (&[0xc0, 0x21], &packet, false),
+    ];
+    for (start, carried, is_ip) in cases {
+        let length = (start.len() + carried.len()) as u8;
+        let session = [&[0x11, 0, 0, 1, 0, length][..], start, carried].concat();
+        let headers = read(&ethernet(0x8864, &session));
+        assert_eq!(headers.outer.is_some(), is_ip, "{start:x?}");
+        assert_eq!(
+            headers.link.non_ip,
+            (!is_ip).then_some(NonIp::Ppp),
+            "{start:x?}"
+        );
+        assert_eq!(
+            (headers.link.pppoe, headers.malformed),
+            (true, None),
+            "{start:x?}"
+        );
+    }
+}
+
+#[test]
+fn pseudowire_with_a_vlan_tag_keeps_its_tag() {
+    let tagged = ethernet(
+        0x8100,
+        &tag(7, 0x0800, &ipv4(6, &tcp(40000, 443, 0x002, b""))),
+    );
+    for control_word in [&[][..], &[0; 4]] {
+        let frame = frames::mpls(17, true, &[control_word, &tagged].concat());
+        let headers = read(&ethernet(0x8847, &frame));
+        assert_eq!(headers.link.vlans().len(), 1, "{control_word:?}");
+        assert_eq!(outer(&headers).dst_port, 443, "{control_word:?}");
+    }
+}
+
+#[test]
+fn zero_total_length_of_segmentation_offload_counts_the_rest_of_the_frame() {
+    let mut packet = ipv4(6, &tcp(40000, 443, 0x010, &[0; 100]));
+    packet[2..4].copy_from_slice(&[0, 0]);
+    let headers = read(&ethernet(0x0800, &packet));
+    assert_eq!(
+        (outer(&headers).ip_bytes, outer(&headers).dst_port),
+        (140, 443)
+    );
+    assert_eq!(headers.malformed, None);
 }
