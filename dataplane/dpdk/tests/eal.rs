@@ -70,6 +70,10 @@ fn child() {
             unsafe { env::set_var("RINGFENCE_TEST_EAL_PREFIX", &prefix) };
             eprintln!("OUTCOME {}", run("second"));
             drop(first);
+            // libdpdk leaves its runtime directory behind, of root and of other users.
+            for runtime in ["/var/run/dpdk", "/tmp/dpdk"] {
+                let _ = fs::remove_dir_all(format!("{runtime}/{prefix}"));
+            }
             return;
         }
         "second" => {
