@@ -44,7 +44,7 @@ step() {
 
 step build 2400 "$cargo" build --release --locked -p ringfence-dataplane -p ringfence-control -p ringfence
 built=$?
-step tidy 600 "$cargo" test -q --locked -p ringfence-tests --lib --test tidy
+step laws 900 "$cargo" test -q --locked -p ringfence-tests --lib --bins --test tidy --test burst
 step rooms 2400 "$cargo" test -q --locked --workspace --exclude ringfence-tests --no-fail-fast
 step no-dpdk 900 "$cargo" check -q --locked --no-default-features
 if [ "$built" = 0 ]; then

@@ -54,6 +54,7 @@ const UNSAFE_ALLOCATORS: &[&str] = &[
     "allocation.rs",
     "alloc_count.rs",
     "allocator.rs",
+    "zero_alloc.rs",
 ];
 const LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
