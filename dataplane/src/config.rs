@@ -214,7 +214,8 @@ pub struct LaneConfig {
 pub struct FlowConfig {
     /// Flows that each worker's cache holds.
     pub flows_max: usize,
-    /// Share of the cache, in per cent, that flows seen in one direction only may take.
+    /// Share of the cache, in per cent, that flows seen in one direction only may take. Even all of
+    /// it is safe: a new flow takes the entry of the oldest of them, never of an answered one.
     pub embryonic_percent: u8,
     /// Slots of the fragment table of each worker.
     pub fragments_max: usize,
@@ -269,7 +270,7 @@ impl Default for FlowConfig {
     fn default() -> Self {
         Self {
             flows_max: 1 << 20,
-            embryonic_percent: 25,
+            embryonic_percent: 100,
             fragments_max: 4096,
             key: Key::Inner,
             tunnel_depth_max: 4,

@@ -4,6 +4,7 @@
 use crate::adopt::{PublishError, Publisher};
 use abi::link::{Message, RefusalCode};
 use acl::PolicyImage;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -80,10 +81,8 @@ impl PolicyKeeper {
     /// What the control process is told about the policy in force.
     #[must_use]
     pub fn in_force(&self) -> Message {
-        let (epoch, image_hash) = self
-            .in_force
-            .as_ref()
-            .map_or((0, [0; 32]), |i| (i.epoch(), *i.revision()));
+        let hash = |image: &Arc<PolicyImage>| (image.epoch(), Sha256::digest(image.bytes()).into());
+        let (epoch, image_hash) = self.in_force.as_ref().map_or((0, [0; 32]), hash);
         Message::PolicyInForce { epoch, image_hash }
     }
 

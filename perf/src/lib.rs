@@ -1,1 +1,0 @@
-//! Numbers: benches and side-by-side runs against peers.

@@ -1,0 +1,48 @@
+//! What the figures were taken on.
+
+use std::process::Command;
+
+/// Machine, kernel, DPDK and commit.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    pub(crate) cpus: usize,
+    pub(crate) kernel: String,
+    pub(crate) dpdk: String,
+    pub(crate) rustc: String,
+    pub(crate) commit: String,
+    pub(crate) hugepages_free: u64,
+    pub(crate) date: String,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let after_colon = |name: &str| {
+            let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
+            Some(line.split(':').nth(1)?.trim().to_owned())
+        };
+        let hugepages = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+        Self {
+            cpu: after_colon("model name").unwrap_or_default(),
+            cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            kernel: output("uname", &["-r"]),
+            dpdk: output("pkg-config", &["--modversion", "libdpdk"]),
+            rustc: output("rustc", &["--version"]),
+            commit: output("git", &["describe", "--always", "--dirty"]),
+            hugepages_free: std::fs::read_to_string(hugepages)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0),
+            date: output("date", &["-u", "+%Y-%m-%d"]),
+        }
+    }
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or_else(
+        |_| "unknown".into(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}
