@@ -340,7 +340,12 @@ fn core_options(config: &Config) -> CoreOptions {
     };
     CoreOptions {
         parse: ParseOptions {
-            tunnel_depth_max: flow.tunnel_depth_max,
+            // The offline reference follows tunnels however deep.
+            tunnel_depth_max: if flow.truth {
+                u8::MAX
+            } else {
+                flow.tunnel_depth_max
+            },
             ..ParseOptions::default()
         },
         key: KeyOptions {

@@ -113,7 +113,7 @@ mod tests {
     fn limit(rule_id: u64, kind: RateKind, rate: u64) -> Limit {
         Limit {
             rule_id,
-            rule_index: acl::RuleIndex(0),
+            rule_index: 0,
             kind,
             rate,
             burst: rate,

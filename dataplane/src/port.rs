@@ -176,7 +176,6 @@ mod memory {
         }
 
         /// The other end of the wire. Clones of a port share it.
-        #[must_use]
         pub fn wire(&self) -> MutexGuard<'_, Wire> {
             self.wire.lock().unwrap_or_else(PoisonError::into_inner)
         }

@@ -9,6 +9,7 @@ use dpdk::{
     Port, PortConfig, PortError, PortSpec, PortSpecError, ProbedPort,
 };
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 /// Buffers that every port may hold in its queues, on top of what is configured.
 const MBUFS_PER_PORT: u32 = 2 * 1024;
@@ -58,6 +59,9 @@ struct PlannedPort {
     spec: PortSpec,
     /// Frames that an endless capture keeps in memory.
     preloaded_frames: u32,
+    /// The capture is one that the port would not read to its end: it gets a plain copy here, which
+    /// is removed once it is open.
+    plain_copy: Option<PathBuf>,
 }
 
 /// What is known before EAL starts: everything that can be checked without it has been.
@@ -86,7 +90,11 @@ impl Plan {
         let mut ports = Vec::new();
         for lane in &config.lanes {
             for text in texts(lane) {
-                ports.push(plan_port(&lane.name, text)?);
+                ports.push(plan_port(
+                    &lane.name,
+                    text,
+                    &config.config.dataplane.run_dir,
+                )?);
             }
         }
         Ok(Self { ports })
@@ -147,7 +155,7 @@ fn texts(lane: &Lane) -> Vec<&str> {
     }
 }
 
-fn plan_port(lane: &str, text: &str) -> Result<PlannedPort, StartError> {
+fn plan_port(lane: &str, text: &str, run_dir: &Path) -> Result<PlannedPort, StartError> {
     let refused = |source| StartError::Spec {
         lane: lane.to_owned(),
         source,
@@ -155,6 +163,7 @@ fn plan_port(lane: &str, text: &str) -> Result<PlannedPort, StartError> {
     let spec: PortSpec = text.parse().map_err(refused)?;
     spec.check().map_err(refused)?;
     let mut preloaded_frames = 0;
+    let mut plain_copy = None;
     if let PortSpec::Pcap {
         input: Some(path),
         infinite,
@@ -165,9 +174,8 @@ fn plan_port(lane: &str, text: &str) -> Result<PlannedPort, StartError> {
             lane: lane.to_owned(),
             source,
         };
-        let summary = CaptureFile::open(path)
-            .and_then(|file| file.summary())
-            .map_err(unreadable)?;
+        let file = CaptureFile::open(path).map_err(unreadable)?;
+        let summary = file.summary().map_err(unreadable)?;
         if let Some((frame, damage)) = summary.damaged_at {
             eprintln!(
                 "warning: {}: damaged at frame {frame}: {damage}; the {} frames before it are read",
@@ -175,14 +183,18 @@ fn plan_port(lane: &str, text: &str) -> Result<PlannedPort, StartError> {
                 summary.frames
             );
         }
+        if summary.port_stops_at.is_some() && !*infinite {
+            plain_copy = Some(run_dir.join(format!("{lane}.pcap")));
+        }
         if *infinite {
-            preloaded_frames = u32::try_from(summary.frames).unwrap_or(u32::MAX);
+            preloaded_frames = u32::try_from(summary.port_frames()).unwrap_or(u32::MAX);
         }
     }
     Ok(PlannedPort {
         lane: lane.to_owned(),
         spec,
         preloaded_frames,
+        plain_copy,
     })
 }
 
@@ -191,7 +203,7 @@ fn start_eal(
     ports: &[PlannedPort],
     pool: &PoolOptions,
 ) -> Result<Eal, EalError> {
-    let ordinary_mb = (pool.memory_bytes() * 5 / 4 >> 20) + ORDINARY_EXTRA_MB;
+    let ordinary_mb = ((pool.memory_bytes() * 5 / 4) >> 20) + ORDINARY_EXTRA_MB;
     let ordinary = Memory::Ordinary {
         mb: NonZeroU32::new(u32::try_from(ordinary_mb).unwrap_or(u32::MAX))
             .unwrap_or(NonZeroU32::MIN),
@@ -205,6 +217,7 @@ fn start_eal(
         main_cpu,
         memory,
         file_prefix: Some(config.config.eal.file_prefix.clone()),
+        lock_memory: !config.config.replay.finish,
         pci_allow: ports
             .iter()
             .filter_map(|port| port.spec.pci_address())
@@ -237,7 +250,8 @@ fn start_port(
         lane: planned.lane.clone(),
         source,
     };
-    let probed = ProbedPort::probe(eal, &planned.spec).map_err(refused)?;
+    let spec = readable(planned)?;
+    let probed = ProbedPort::probe(eal, &spec).map_err(refused)?;
     let (port, rx, tx) = probed
         .start(&PortConfig::default(), pool)
         .map_err(refused)?;
@@ -247,6 +261,10 @@ fn start_port(
     let frame_bytes_max = port
         .mtu()
         .map_or(u32::MAX, |mtu| u32::from(mtu) + LINK_BYTES);
+    if let Some(copy) = &planned.plain_copy {
+        // The port holds it open; nobody else needs it.
+        let _ = std::fs::remove_file(copy);
+    }
     let finite = matches!(
         planned.spec,
         PortSpec::Pcap {
@@ -257,6 +275,28 @@ fn start_port(
     );
     let handle = DpdkPort::new(rx, tx, pool.clone(), frame_bytes_max, finite);
     Ok((port, handle))
+}
+
+/// The port's own capture, or a plain copy of one that libpcap stops reading in the middle.
+fn readable(planned: &PlannedPort) -> Result<PortSpec, StartError> {
+    let mut spec = planned.spec.clone();
+    if let (
+        Some(copy),
+        PortSpec::Pcap {
+            input: Some(path), ..
+        },
+    ) = (&planned.plain_copy, &mut spec)
+    {
+        let unreadable = |source| StartError::Capture {
+            lane: planned.lane.clone(),
+            source,
+        };
+        CaptureFile::open(path)
+            .and_then(|file| file.write_plain(copy))
+            .map_err(unreadable)?;
+        path.clone_from(copy);
+    }
+    Ok(spec)
 }
 
 /// Gives each worker its lanes. `handles` come in the order of the lanes' ports.
