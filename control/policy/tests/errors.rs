@@ -634,3 +634,67 @@ ports = ["tcp/1"]
 "#,
     );
 }
+
+#[test]
+fn no_truncation_of_a_policy_panics() {
+    let shop = include_str!("../examples/shop.toml");
+    for end in (0..=shop.len()).filter(|end| shop.is_char_boundary(*end)) {
+        if let Err(errors) = load(&shop[..end], "p.toml", TODAY) {
+            assert!(
+                errors
+                    .diagnostics
+                    .iter()
+                    .all(|d| d.line > 0 && d.column > 0)
+            );
+            assert!(!errors.to_string().is_empty());
+        }
+    }
+}
+
+#[test]
+fn no_changed_character_of_a_policy_panics() {
+    let shop = include_str!("../examples/shop.toml");
+    for at in (0..shop.len()).step_by(23) {
+        for with in ['"', '\n', '[', ',', '/', '0', 'ß', '\0'] {
+            let text: String = shop
+                .char_indices()
+                .map(|(place, c)| if place == at { with } else { c })
+                .collect();
+            if let Ok(policy) = load(&text, "p.toml", TODAY) {
+                policy::compile(&policy, 1, TODAY).expect("a valid policy compiles");
+            }
+        }
+    }
+}
+
+#[test]
+fn too_much_of_anything_is_refused_by_name() {
+    let mut text = String::from(GOOD);
+    let list = |count: usize| vec!["\"any\""; count].join(", ");
+    text.push_str(&format!(
+        "[[rule]]\nname = \"r\"\nfrom = [{}]\nto = [\"web\"]\naction = \"allow\"\n",
+        list(1_025)
+    ));
+    check(
+        &text,
+        "p.toml:20:8: error: 1025 segments in one list, the limit is 1024\n    \
+         split the policy over several appliances, or merge entries",
+    );
+    let many: String = (0..=policy::limits::WORKLOADS_MAX)
+        .map(|at| format!("[[workload]]\nname = \"w{at}\"\naddresses = [\"2001:db8::{at:x}\"]\n"))
+        .collect();
+    let errors = load(&many, "p.toml", TODAY).expect_err("one workload too many");
+    let text = errors.diagnostics[0].text("p.toml");
+    assert!(
+        text.contains("65537 workloads, the limit is 65536"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_thousand_errors_are_told_and_the_rest_counted() {
+    let text = "[[rule]]\n".repeat(300);
+    let errors = load(&text, "p.toml", TODAY).expect_err("nothing but errors");
+    assert_eq!((errors.diagnostics.len(), errors.untold), (1_000, 200));
+    assert!(errors.to_string().ends_with("p.toml: and 200 more"));
+}
