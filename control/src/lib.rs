@@ -1,1 +1,26 @@
-//! The control process: policy, names, recent flows, export, API.
+//! The control process: owns policy, names, recent flows, export and the API.
+//!
+//! Called by its binary and by its tests. It reads the dataplane's records and counters from shared
+//! memory and sends it policy images; it never touches a network port, and the dataplane never
+//! waits for it. `README.md` tells the life of a policy and the life of a flow record.
+#![forbid(unsafe_code)]
+
+pub mod answers;
+pub mod api_server;
+pub mod app;
+pub mod clock;
+pub mod collector;
+pub mod config;
+pub mod dataplane;
+pub mod exporter;
+pub mod flow;
+pub mod metrics;
+pub mod names;
+pub mod policy_service;
+pub mod questions;
+pub mod recent;
+pub mod rule_hits;
+pub mod run;
+
+pub use config::Config;
+pub use run::{RunError, Running, start};

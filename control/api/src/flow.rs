@@ -347,7 +347,7 @@ impl Flow {
         }
         match (self.proto, self.icmp_type) {
             (1, Some(t)) => format!("icmp/{t}"),
-            (58, Some(t)) => format!("icmp6/{t}"),
+            (58, Some(t)) => format!("icmpv6/{t}"),
             (6, _) => format!("tcp/{}", self.dport),
             (17, _) => format!("udp/{}", self.dport),
             (132, _) => format!("sctp/{}", self.dport),

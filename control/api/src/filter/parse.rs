@@ -298,7 +298,7 @@ impl Parser {
 
 const NET: &str = "an address, or a prefix such as 10.0.0.0/8";
 const PORT: &str = "a port from 0 to 65535, or a range such as 8000-8099";
-const PROTO: &str = "a protocol number from 0 to 255, or tcp, udp, icmp, icmp6, sctp, gre, esp";
+const PROTO: &str = "a protocol number from 0 to 255, or tcp, udp, icmp, icmpv6, sctp, gre, esp";
 
 fn alone_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
     match parts.pop() {
@@ -334,7 +334,7 @@ fn proto(word: &str) -> Option<u8> {
         "udp" => 17,
         "gre" => 47,
         "esp" => 50,
-        "icmp6" => 58,
+        "icmpv6" => 58,
         "sctp" => 132,
         _ => return None,
     })

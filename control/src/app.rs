@@ -1,0 +1,145 @@
+//! The parts of this process that answers are made from.
+
+use crate::clock::now_ns;
+use crate::config::Config;
+use crate::dataplane::Dataplane;
+use crate::exporter::Exporter;
+use crate::flow::{StoredFlow, flow};
+use crate::names::{Names, Naming, Registry};
+use crate::policy_service::PolicyService;
+use crate::recent::RecentFlows;
+use crate::rule_hits::HitCounters;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Rates are means over so many seconds.
+const RATE_SECONDS: usize = 10;
+
+/// Everything.
+#[derive(Debug)]
+pub struct App {
+    /// As validated.
+    pub config: Config,
+    /// When this process started.
+    pub started_ns: u64,
+    /// The other process.
+    pub dataplane: Arc<Dataplane>,
+    /// Recent flows.
+    pub recent: Arc<RecentFlows>,
+    /// Hits of rules.
+    pub hits: Arc<HitCounters>,
+    /// IPFIX.
+    pub exporter: Arc<Exporter>,
+    /// Names by epoch.
+    pub registry: Arc<Registry>,
+    /// The policy.
+    pub policy: Arc<PolicyService>,
+    /// Traffic of the last seconds.
+    pub rates: Rates,
+}
+
+/// Names flows, with a copy of all names.
+#[derive(Debug)]
+pub struct Namer {
+    names: Names,
+    ports: crate::flow::PortNames,
+    last: Option<(u64, Naming)>,
+}
+
+impl App {
+    /// Names flows as of now.
+    #[must_use]
+    pub fn namer(&self) -> Namer {
+        Namer {
+            names: self.registry.names(),
+            ports: self.dataplane.port_names(),
+            last: None,
+        }
+    }
+}
+
+impl Namer {
+    /// Who names a record of this epoch.
+    pub fn naming(&mut self, epoch: u64) -> &Naming {
+        let known = self.last.take().filter(|(e, _)| *e == epoch);
+        let naming = known.map_or_else(|| self.names.naming(epoch), |(_, naming)| naming);
+        &self.last.insert((epoch, naming)).1
+    }
+
+    /// The flow as people read it.
+    pub fn flow(&mut self, stored: &StoredFlow) -> api::Flow {
+        let ports = self.ports.clone();
+        flow(stored, self.naming(stored.record.epoch), &ports)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at_ns: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+/// Traffic of the last seconds.
+#[derive(Debug, Default)]
+pub struct Rates {
+    samples: Mutex<VecDeque<Sample>>,
+}
+
+impl Rates {
+    fn add(&self, sample: Sample) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples
+            .back()
+            .is_some_and(|last| last.packets > sample.packets)
+        {
+            // Another dataplane counts from 0 again.
+            samples.clear();
+        }
+        samples.push_back(sample);
+        while samples.len() > RATE_SECONDS + 1 {
+            samples.pop_front();
+        }
+    }
+
+    /// Packets and bits a second.
+    #[must_use]
+    pub fn per_second(&self) -> (u64, u64) {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(first), Some(last)) = (samples.front(), samples.back()) else {
+            return (0, 0);
+        };
+        let ns = u128::from(last.at_ns.saturating_sub(first.at_ns)).max(1);
+        let rate = |from: u64, to: u64| {
+            let per_second = u128::from(to.saturating_sub(from)) * 1_000_000_000 / ns;
+            u64::try_from(per_second).unwrap_or(u64::MAX)
+        };
+        (
+            rate(first.packets, last.packets),
+            rate(first.bytes, last.bytes).saturating_mul(8),
+        )
+    }
+}
+
+/// Looks at the counters every second: for rates, and for what IPFIX collectors are told.
+pub async fn sample(app: Arc<App>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let view = app.dataplane.view();
+        let packets = view.sum(|c| c.rx_packets);
+        app.rates.add(Sample {
+            at_ns: now_ns(),
+            packets,
+            bytes: view.sum(|c| c.rx_bytes),
+        });
+        let told = &app.exporter.told;
+        told.observed_packets.store(packets, Ordering::Relaxed);
+        let ignored = view.sum(|c| c.unflowed_packets + c.shed_packets);
+        told.ignored_packets.store(ignored, Ordering::Relaxed);
+        told.ignored_octets
+            .store(view.sum(|c| c.shed_bytes), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,660 @@
+//! Configuration: defaults, file, environment, flags; later ones win.
+//!
+//! Environment variables are `RINGFENCE_CONTROL_` and the key, tables separated by two underscores:
+//! `RINGFENCE_CONTROL_FLOWS__RECENT_MAX=1000000`.
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the configuration is read from unless `--config` says otherwise.
+pub const CONFIG_PATH: &str = "/etc/ringfence/control.toml";
+/// Prefix of environment variables.
+pub const ENV_PREFIX: &str = "RINGFENCE_CONTROL_";
+/// Collectors to export to.
+pub const COLLECTORS_MAX: usize = 16;
+/// Recent flows that may be asked for: 264 bytes each.
+pub const RECENT_MAX: usize = 50_000_000;
+
+/// A duration, written `"30s"`, `"5m"`, `"100ms"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// Milliseconds.
+    #[must_use]
+    pub const fn ms(ms: u64) -> Self {
+        Self(Duration::from_millis(ms))
+    }
+
+    /// Seconds.
+    #[must_use]
+    pub const fn s(s: u64) -> Self {
+        Self(Duration::from_secs(s))
+    }
+
+    /// Nanoseconds.
+    #[must_use]
+    pub fn ns(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Self).map_err(|e| {
+            serde::de::Error::custom(format!(
+                "`{text}` is no duration ({e}); write 30s, 5m, 100ms"
+            ))
+        })
+    }
+}
+
+/// Everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The process: directories, and when it ends.
+    pub control: ControlConfig,
+    /// Link to the dataplane.
+    pub dataplane: DataplaneConfig,
+    /// Reading of record rings.
+    pub collector: CollectorConfig,
+    /// Recent flows.
+    pub flows: FlowsConfig,
+    /// IPFIX export.
+    pub export: ExportConfig,
+    /// Policy and its state.
+    pub policy: PolicyConfig,
+    /// Metrics over HTTP.
+    pub metrics: MetricsConfig,
+    /// The public API.
+    pub api: ApiConfig,
+    /// Log lines on standard error.
+    pub log: LogConfig,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlConfig {
+    /// Where the sockets are: `control.sock` of this process, `dataplane.sock` of the other.
+    pub run_dir: PathBuf,
+    /// Where revisions, images and the log of the policy are kept.
+    pub state_dir: PathBuf,
+    /// End when the dataplane has ended in order and every record was collected and exported.
+    pub exit_with_dataplane: bool,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            run_dir: "/run/ringfence".into(),
+            state_dir: "/var/lib/ringfence/control".into(),
+            exit_with_dataplane: false,
+        }
+    }
+}
+
+/// Link to the dataplane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataplaneConfig {
+    /// Its Unix socket, where it is not `dataplane.sock` in `control.run_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// First wait before connecting again; doubles up to `reconnect_max`.
+    pub reconnect_min: Span,
+    /// Longest wait before connecting again.
+    pub reconnect_max: Span,
+}
+
+impl Default for DataplaneConfig {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            reconnect_min: Span::ms(50),
+            reconnect_max: Span::s(2),
+        }
+    }
+}
+
+/// Reading of record rings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectorConfig {
+    /// Longest sleep between two looks at empty rings.
+    pub sleep_max: Span,
+    /// Records taken from one ring at once.
+    pub batch_records: usize,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> Self {
+        Self {
+            sleep_max: Span::ms(10),
+            batch_records: 1024,
+        }
+    }
+}
+
+/// Recent flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowsConfig {
+    /// Flows kept; the oldest goes first, counted.
+    pub recent_max: usize,
+    /// Followers of `/v1/flows?follow=true` at once.
+    pub followers_max: usize,
+    /// Batches that wait for one slow follower; further ones are not sent to it, counted.
+    pub follower_batches_max: usize,
+}
+
+impl Default for FlowsConfig {
+    fn default() -> Self {
+        Self {
+            recent_max: 200_000,
+            followers_max: 32,
+            follower_batches_max: 256,
+        }
+    }
+}
+
+/// What happens to a record whose collector's queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// It is not sent to that collector, and counted.
+    #[default]
+    Shed,
+    /// Collection waits for room: for replays, where nothing may be missing.
+    Wait,
+}
+
+/// IPFIX export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// Observation domain id.
+    pub domain: u32,
+    /// Name of the observation domain.
+    pub domain_name: String,
+    /// Private enterprise number of our own elements.
+    pub pen: u32,
+    /// Bytes of a message.
+    pub message_bytes_max: usize,
+    /// Templates and options are sent again after so much time.
+    pub refresh: Span,
+    /// Templates and options are sent again after so many messages.
+    pub refresh_messages: u64,
+    /// A message that is not full is sent after so much time.
+    pub flush: Span,
+    /// Records that wait for one collector.
+    pub queue_records_max: usize,
+    /// What happens when the queue is full.
+    pub when_full: WhenFull,
+    /// Active timeout as configured in the dataplane, told to collectors.
+    pub active_timeout: Span,
+    /// Longest idle timeout as configured in the dataplane, told to collectors.
+    pub idle_timeout: Span,
+    /// Where to export to.
+    pub collectors: Vec<CollectorAddress>,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self {
+            domain: 1,
+            domain_name: "ringfence".to_owned(),
+            pen: ipfix::element::OWN_PEN_DEFAULT,
+            message_bytes_max: 1400,
+            refresh: Span::s(60),
+            refresh_messages: 1000,
+            flush: Span::s(1),
+            queue_records_max: 131_072,
+            when_full: WhenFull::Shed,
+            active_timeout: Span::s(60),
+            idle_timeout: Span::s(300),
+            collectors: Vec::new(),
+        }
+    }
+}
+
+/// What a collector can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PersonalityWord {
+    /// RFC 5103.
+    #[default]
+    Biflow,
+    /// One record a direction.
+    Uniflow,
+}
+
+impl From<PersonalityWord> for ipfix::Personality {
+    fn from(word: PersonalityWord) -> Self {
+        match word {
+            PersonalityWord::Biflow => Self::Biflow,
+            PersonalityWord::Uniflow => Self::Uniflow,
+        }
+    }
+}
+
+/// One collector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectorAddress {
+    /// Address and port, UDP: `192.0.2.1:4739`, `[2001:db8::1]:4739`.
+    pub address: SocketAddr,
+    /// What it can read.
+    #[serde(default)]
+    pub personality: PersonalityWord,
+    /// Messages a second at most, 0 without limit: for collectors that lose bursts.
+    #[serde(default)]
+    pub messages_per_s_max: u32,
+}
+
+impl std::str::FromStr for CollectorAddress {
+    type Err = String;
+
+    /// `ADDRESS:PORT`, optionally followed by `,uniflow` and `,RATE` messages a second.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let address = parts.next().unwrap_or_default();
+        let address = address
+            .parse()
+            .map_err(|_| format!("`{address}` is no ADDRESS:PORT, such as 192.0.2.1:4739"))?;
+        let mut collector = Self {
+            address,
+            personality: PersonalityWord::Biflow,
+            messages_per_s_max: 0,
+        };
+        for part in parts {
+            match (part, part.parse()) {
+                ("biflow", _) => collector.personality = PersonalityWord::Biflow,
+                ("uniflow", _) => collector.personality = PersonalityWord::Uniflow,
+                (_, Ok(rate)) => collector.messages_per_s_max = rate,
+                _ => {
+                    return Err(format!(
+                        "`{part}` is not biflow, uniflow or messages a second"
+                    ));
+                }
+            }
+        }
+        Ok(collector)
+    }
+}
+
+/// Policy and its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    /// A policy to apply when the dataplane first connects, in place of the one in the state
+    /// directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// How long the dataplane may take to adopt or refuse.
+    pub adopt_timeout: Span,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            file: None,
+            adopt_timeout: Span::s(30),
+        }
+    }
+}
+
+/// Metrics over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// `127.0.0.1:9464`; `off` for none.
+    pub listen: Listen,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            listen: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 9464)))),
+        }
+    }
+}
+
+/// An address to listen at, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| {
+            format!("`{text}` is neither off nor ADDRESS:PORT, such as 127.0.0.1:9464")
+        })?;
+        Ok(Self(Some(address)))
+    }
+}
+
+impl Serialize for Listen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(address) => serializer.collect_str(&address),
+            None => serializer.serialize_str("off"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// The public API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Unix socket, mode 0660, where it is not `control.sock` in `control.run_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Log lines on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, or a filter such as `control::exporter=debug,info`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The named file cannot be read.
+    #[error(
+        "cannot read the configuration {path}: {source}; name an existing file or leave --config out"
+    )]
+    File {
+        /// As named.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key is unknown or has a wrong type.
+    #[error("configuration{place}{key}: {what}")]
+    Key {
+        /// `, file PATH`, `, environment` ...
+        place: String,
+        /// `, key a.b`.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A value outside its limits.
+    #[error("configuration, key {key}: {what}")]
+    Limit {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what is allowed.
+        what: String,
+    },
+}
+
+impl From<figment::Error> for ConfigError {
+    fn from(error: figment::Error) -> Self {
+        let place = error
+            .metadata
+            .as_ref()
+            .map_or_else(String::new, |metadata| {
+                let source = metadata
+                    .source
+                    .as_ref()
+                    .map_or_else(String::new, |s| format!(" {s}"));
+                format!(", {}{source}", metadata.name)
+            });
+        let path = error.path.join(".");
+        let key = if path.is_empty() {
+            String::new()
+        } else {
+            format!(", key {path}")
+        };
+        Self::Key {
+            place,
+            key,
+            what: error.kind.to_string(),
+        }
+    }
+}
+
+/// Reads file and environment over the defaults. `flags` is what was said on the command line, as
+/// a tree of the same keys. A missing file is no error unless it was `named`.
+///
+/// # Errors
+/// The first thing that is wrong, with file and key.
+pub fn load(path: &Path, named: bool, flags: &figment::value::Dict) -> Result<Config, ConfigError> {
+    if named {
+        std::fs::File::open(path).map_err(|source| ConfigError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    let config: Config = Figment::from(Serialized::defaults(Config::default()))
+        .merge(Toml::file_exact(path))
+        .merge(Env::prefixed(ENV_PREFIX).split("__"))
+        .merge(Serialized::defaults(flags))
+        .extract()?;
+    config.validate()?;
+    Ok(config)
+}
+
+fn within<T: PartialOrd + std::fmt::Debug>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), ConfigError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    Err(ConfigError::Limit {
+        key,
+        what: format!("{value:?} is not from {min:?} to {max:?}"),
+    })
+}
+
+impl Config {
+    /// The dataplane's socket.
+    #[must_use]
+    pub fn dataplane_socket(&self) -> PathBuf {
+        let own = || self.control.run_dir.join("dataplane.sock");
+        self.dataplane.socket.clone().unwrap_or_else(own)
+    }
+
+    /// The socket of the public API.
+    #[must_use]
+    pub fn api_socket(&self) -> PathBuf {
+        let own = || self.control.run_dir.join("control.sock");
+        self.api.socket.clone().unwrap_or_else(own)
+    }
+
+    /// Checks every value against its limits.
+    ///
+    /// # Errors
+    /// The first value outside, with what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let d = |span: Span| span.0;
+        let link = &self.dataplane;
+        let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
+        within(
+            "dataplane.reconnect_min",
+            d(link.reconnect_min),
+            ms(1),
+            ms(60_000),
+        )?;
+        within(
+            "dataplane.reconnect_max",
+            d(link.reconnect_max),
+            d(link.reconnect_min),
+            ms(300_000),
+        )?;
+        within(
+            "collector.sleep_max",
+            d(self.collector.sleep_max),
+            ms(1),
+            ms(1000),
+        )?;
+        within(
+            "collector.batch_records",
+            self.collector.batch_records,
+            1,
+            65_536,
+        )?;
+        within("flows.recent_max", self.flows.recent_max, 1, RECENT_MAX)?;
+        within("flows.followers_max", self.flows.followers_max, 1, 1024)?;
+        within(
+            "flows.follower_batches_max",
+            self.flows.follower_batches_max,
+            1,
+            65_536,
+        )?;
+        let export = &self.export;
+        within("export.flush", d(export.flush), ms(10), ms(60_000))?;
+        within("export.refresh", d(export.refresh), ms(1000), day)?;
+        within(
+            "export.queue_records_max",
+            export.queue_records_max,
+            1024,
+            16_777_216,
+        )?;
+        within(
+            "export.collectors",
+            export.collectors.len(),
+            0,
+            COLLECTORS_MAX,
+        )?;
+        within(
+            "policy.adopt_timeout",
+            d(self.policy.adopt_timeout),
+            ms(100),
+            ms(600_000),
+        )?;
+        // The encoder has the last word about its own settings.
+        ipfix::Session::new(
+            export.settings(ipfix::Personality::Biflow),
+            ipfix::Announcement::default(),
+        )
+        .map_err(|e| ConfigError::Limit {
+            key: "export",
+            what: e.to_string(),
+        })?;
+        Ok(())
+    }
+}
+
+impl ExportConfig {
+    /// Settings of a session for a collector that can read `personality`.
+    #[must_use]
+    pub fn settings(&self, personality: ipfix::Personality) -> ipfix::Settings {
+        ipfix::Settings {
+            domain: self.domain,
+            pen: self.pen,
+            personality,
+            message_bytes_max: self.message_bytes_max,
+            refresh_ns: self.refresh.ns(),
+            refresh_messages: self.refresh_messages,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&path, true, &figment::value::Dict::new())
+    }
+
+    #[test]
+    fn a_dumped_configuration_is_read_back_as_itself() {
+        let mut config = Config::default();
+        config
+            .export
+            .collectors
+            .push("192.0.2.1:4739,uniflow,500".parse().unwrap());
+        config.metrics.listen = Listen(None);
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(load_text(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_file_and_key() {
+        let error = load_text("[flows]\nrecent = 5\n").unwrap_err().to_string();
+        assert!(
+            error.contains("control.toml") && error.contains("recent"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_file_and_key() {
+        let error = load_text("[collector]\nsleep_max = \"soon\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("key collector.sleep_max") && error.contains("`soon`"),
+            "{error}"
+        );
+        let error = load_text("[flows]\nrecent_max = 0\n")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "configuration, key flows.recent_max: 0 is not from 1 to 50000000"
+        );
+        let error = load_text("[export]\nmessage_bytes_max = 9\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("must be from 576"), "{error}");
+    }
+
+    #[test]
+    fn a_named_file_that_is_missing_is_an_error_and_the_default_one_is_not() {
+        let missing = Path::new("/nonexistent/control.toml");
+        let none = figment::value::Dict::new();
+        assert!(
+            load(missing, true, &none)
+                .unwrap_err()
+                .to_string()
+                .contains("/nonexistent/")
+        );
+        assert_eq!(load(missing, false, &none).unwrap(), Config::default());
+    }
+}

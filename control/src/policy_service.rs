@@ -1,0 +1,556 @@
+//! The policy: check, compile, publish, remember; and bring it back after a restart of either side.
+//!
+//! A change is on disk before it is published and in force on disk only after every core has
+//! adopted it. One change at a time.
+
+mod restore;
+mod store;
+
+pub use store::StoreError;
+
+use crate::clock::{now_ns, today, today_days};
+use crate::config::Config;
+use crate::dataplane::{Adoption, Dataplane, Link, LinkEvent, PublishError};
+use crate::names::{Dictionary, EPOCHS_MAX, Registry};
+use api::Ts;
+use api::error::{ApiError, ErrorCode, ErrorDetail};
+use api::policy::{
+    ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLog,
+    PolicyLogEntry, PolicyState, Revision,
+};
+use policy::{CompiledPolicy, Diagnostic, PolicyErrors, Severity, ValidPolicy};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::{NOTE_BYTES_MAX, PolicyRecord, Store, hash_hex};
+
+/// Text of a policy that is taken from a request, bytes.
+pub const POLICY_BYTES_MAX: usize = policy::limits::TEXT_BYTES_MAX;
+/// Shortest beginning of a revision that names one.
+const REVISION_DIGITS_MIN: usize = 4;
+
+/// What is in force, compiled.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The policy.
+    pub valid: Arc<ValidPolicy>,
+    /// Its image and names.
+    pub compiled: Arc<CompiledPolicy>,
+    text: Arc<str>,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    state: Option<PolicyState>,
+    record: PolicyRecord,
+    adopted_ns: Option<u64>,
+    adoption_us: Option<u64>,
+    refused: Option<String>,
+    in_force: Option<InForce>,
+    last_epoch: u64,
+}
+
+/// Who changes the policy, and why.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// What is done.
+    pub kind: Option<PolicyChange>,
+    /// Name of the file.
+    pub file_name: String,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub note: String,
+}
+
+/// Counts of the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "counts of outcomes")]
+pub struct PolicyOutcomes {
+    pub adopted: u64,
+    pub refused: u64,
+    pub timeout: u64,
+    pub disconnected: u64,
+    pub storage_errors: u64,
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct PolicyService {
+    store: Mutex<Store>,
+    registry: Arc<Registry>,
+    dataplane: Arc<Dataplane>,
+    link: Link,
+    adopt_timeout: Duration,
+    /// Applied when the dataplane first connects.
+    first_file: Mutex<Option<PathBuf>>,
+    current: Mutex<Current>,
+    outcomes: Mutex<PolicyOutcomes>,
+    /// Held while one change is under way.
+    busy: tokio::sync::Mutex<()>,
+}
+
+/// A policy text that can be published.
+struct Prepared {
+    in_force: InForce,
+    record: PolicyRecord,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<ErrorDetail> {
+    let wanted = diagnostics
+        .iter()
+        .filter(|d| d.problem.severity() == severity);
+    wanted
+        .map(|d| ErrorDetail {
+            file: file.to_owned(),
+            line: d.line,
+            column: d.column,
+            what: d.problem.to_string(),
+            mend: d.problem.mend(),
+        })
+        .collect()
+}
+
+fn invalid(errors: &PolicyErrors) -> ApiError {
+    let details = details(&errors.file, &errors.diagnostics, Severity::Error);
+    let untold = match errors.untold {
+        0 => String::new(),
+        untold => format!(" and {untold} more"),
+    };
+    let message = format!(
+        "{} is not valid: {} errors{untold}",
+        errors.file,
+        details.len()
+    );
+    ApiError {
+        code: ErrorCode::InvalidPolicy,
+        message,
+        details,
+    }
+}
+
+fn counts(in_force: &InForce) -> PolicyCounts {
+    let image = &in_force.compiled.image;
+    PolicyCounts {
+        workloads: in_force.valid.workloads.len() as u64,
+        segments: in_force.valid.segments.len() as u64,
+        services: in_force.valid.services.len() as u64,
+        rules: in_force.valid.rules.len() as u64,
+        identities: u64::from(image.identity_count()),
+        image_bytes: image.bytes().len() as u64,
+    }
+}
+
+fn warnings(valid: &ValidPolicy) -> Vec<ErrorDetail> {
+    details(&valid.file, &valid.warnings, Severity::Warning)
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::new(ErrorCode::Storage, error.to_string())
+    }
+}
+
+/// Compiles a text under an epoch. Takes long for a large policy: call it off the event loop.
+fn compile(text: &str, file: &str, epoch: u64) -> Result<InForce, ApiError> {
+    let valid = policy::load(text, file, today()).map_err(|errors| invalid(&errors))?;
+    let compiled = policy::compile(&valid, epoch, today()).map_err(|error| {
+        ApiError::new(
+            ErrorCode::InvalidPolicy,
+            format!("{file} cannot be compiled: {error}"),
+        )
+    })?;
+    Ok(InForce {
+        valid: Arc::new(valid),
+        compiled: Arc::new(compiled),
+        text: text.into(),
+    })
+}
+
+async fn compile_aside(text: String, file: String, epoch: u64) -> Result<InForce, ApiError> {
+    tokio::task::spawn_blocking(move || compile(&text, &file, epoch))
+        .await
+        .unwrap_or_else(|e| Err(ApiError::new(ErrorCode::Internal, e.to_string())))
+}
+
+impl PolicyService {
+    /// Opens the state directory and reads what was in force. Publishes nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(
+        config: &Config,
+        registry: Arc<Registry>,
+        dataplane: Arc<Dataplane>,
+        link: Link,
+    ) -> Result<Self, StoreError> {
+        let store = Store::open(&config.control.state_dir)?;
+        let mut current = Current {
+            last_epoch: store.last_epoch()?,
+            ..Current::default()
+        };
+        for (epoch, image) in store.images(EPOCHS_MAX)? {
+            match acl::PolicyImage::check(image) {
+                Ok(image) => registry.insert(Arc::new(Dictionary::new(Arc::new(image)))),
+                Err(error) => tracing::warn!(epoch, %error, "an old image cannot be read"),
+            }
+        }
+        if let Some(record) = store.current()? {
+            current.last_epoch = current.last_epoch.max(record.epoch);
+            let text = store.text(&record.revision)?.unwrap_or_default();
+            match compile(&text, &record.file_name, record.epoch) {
+                Ok(in_force) => current.in_force = Some(in_force),
+                // Valid when it was adopted: this release is stricter. It stays in force.
+                Err(error) => tracing::error!(%error, "the policy in force is no longer valid"),
+            }
+            current.state = Some(PolicyState::Waiting);
+            current.record = record;
+        }
+        Ok(Self {
+            store: Mutex::new(store),
+            registry,
+            dataplane,
+            link,
+            adopt_timeout: config.policy.adopt_timeout.0,
+            first_file: Mutex::new(config.policy.file.clone()),
+            current: Mutex::new(current),
+            outcomes: Mutex::default(),
+            busy: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// What is in force, compiled; none where there is none or its text is not known here.
+    #[must_use]
+    pub fn in_force(&self) -> Option<InForce> {
+        lock(&self.current).in_force.clone()
+    }
+
+    /// How often changes ended how.
+    #[must_use]
+    pub fn outcomes(&self) -> PolicyOutcomes {
+        *lock(&self.outcomes)
+    }
+
+    /// Checks a text without publishing it.
+    pub async fn check(&self, text: String, file: String) -> Result<CheckResult, ApiError> {
+        // Any epoch will do: the image is thrown away.
+        match compile_aside(text, file, 1).await {
+            Ok(in_force) => Ok(CheckResult {
+                valid: true,
+                revision: in_force.valid.revision.to_string(),
+                errors: Vec::new(),
+                warnings: warnings(&in_force.valid),
+                counts: counts(&in_force),
+            }),
+            Err(error) if error.code == ErrorCode::InvalidPolicy => {
+                let mut errors = error.details;
+                if errors.is_empty() {
+                    errors.push(ErrorDetail {
+                        what: error.message,
+                        ..ErrorDetail::default()
+                    });
+                }
+                Ok(CheckResult {
+                    errors,
+                    ..CheckResult::default()
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Compiles a text, puts it on disk, publishes it and waits until every core has adopted it.
+    ///
+    /// # Errors
+    /// Everything but adoption; the policy that was in force then stays in force, unless the answer
+    /// says that it is not known.
+    pub async fn apply(&self, text: String, change: Change) -> Result<ApplyResult, ApiError> {
+        for (what, value) in [
+            ("author", &change.author),
+            ("note", &change.note),
+            ("file_name", &change.file_name),
+        ] {
+            if value.len() > NOTE_BYTES_MAX {
+                let message = format!("{what} has {} bytes, at most {NOTE_BYTES_MAX}", value.len());
+                return Err(ApiError::new(ErrorCode::BadRequest, message));
+            }
+        }
+        let Ok(_busy) = self.busy.try_lock() else {
+            let message = "another change of policy is under way; try again when it has ended";
+            return Err(ApiError::new(ErrorCode::Busy, message));
+        };
+        self.publish(text, change).await
+    }
+
+    /// The caller holds `busy`.
+    async fn publish(&self, text: String, change: Change) -> Result<ApplyResult, ApiError> {
+        let epoch = lock(&self.current).last_epoch + 1;
+        let in_force = compile_aside(text, change.file_name.clone(), epoch).await?;
+        if !self.dataplane.is_connected() {
+            let message = PublishError::NoDataplane.to_string();
+            return Err(ApiError::new(ErrorCode::NoDataplane, message));
+        }
+        let record = PolicyRecord {
+            revision: in_force.valid.revision.to_string(),
+            epoch,
+            image_hash: hash_hex(in_force.compiled.image.bytes()),
+            file_name: change.file_name.clone(),
+            author: change.author.clone(),
+            note: change.note.clone(),
+        };
+        let prepared = Prepared { in_force, record };
+        if let Err(error) = self.prepare(&prepared) {
+            lock(&self.outcomes).storage_errors += 1;
+            lock(&self.store).abandon(epoch);
+            return Err(error.into());
+        }
+        let image = prepared.in_force.compiled.image.bytes().to_vec();
+        let answer =
+            tokio::time::timeout(self.adopt_timeout, self.link.publish(epoch, image)).await;
+        self.conclude(prepared, &change, answer.ok())
+    }
+
+    fn prepare(&self, prepared: &Prepared) -> Result<(), StoreError> {
+        let image = &prepared.in_force.compiled.image;
+        lock(&self.store).prepare(&prepared.record, &prepared.in_force.text, image.bytes())?;
+        // Names before the image: the first record of the new epoch may come at once.
+        self.registry
+            .insert(Arc::new(Dictionary::new(Arc::clone(image))));
+        let mut current = lock(&self.current);
+        current.last_epoch = prepared.record.epoch;
+        current.state = Some(PolicyState::Publishing);
+        Ok(())
+    }
+
+    /// Writes down how a publication ended.
+    fn conclude(
+        &self,
+        prepared: Prepared,
+        change: &Change,
+        answer: Option<Result<Adoption, PublishError>>,
+    ) -> Result<ApplyResult, ApiError> {
+        let epoch = prepared.record.epoch;
+        match answer {
+            Some(Ok(adoption)) => self.adopted(prepared, change, Some(adoption)),
+            Some(Err(error @ (PublishError::Refused { .. } | PublishError::Encode(_)))) => {
+                lock(&self.outcomes).refused += 1;
+                self.registry.remove(epoch);
+                lock(&self.store).abandon(epoch);
+                self.settle(Some(error.to_string()));
+                self.log(
+                    &prepared.record,
+                    change,
+                    Outcome::Refused,
+                    &error.to_string(),
+                    None,
+                );
+                Err(ApiError::new(ErrorCode::Refused, error.to_string()))
+            }
+            // Not known: what is prepared stays, and the next link says whether it is in force.
+            Some(Err(error)) => {
+                lock(&self.outcomes).disconnected += 1;
+                self.settle(None);
+                let message = error.to_string();
+                self.log(
+                    &prepared.record,
+                    change,
+                    Outcome::Disconnected,
+                    &message,
+                    None,
+                );
+                Err(ApiError::new(ErrorCode::NoDataplane, message))
+            }
+            None => {
+                lock(&self.outcomes).timeout += 1;
+                self.settle(None);
+                let message = format!(
+                    "the dataplane did not answer within {} s; it may still adopt the policy, see \
+                     `ringfence policy show`",
+                    self.adopt_timeout.as_secs()
+                );
+                self.log(&prepared.record, change, Outcome::Timeout, &message, None);
+                Err(ApiError::new(ErrorCode::Timeout, message))
+            }
+        }
+    }
+
+    /// The state after a publication that did not end in adoption.
+    fn settle(&self, refused: Option<String>) {
+        let mut current = lock(&self.current);
+        let has_one = current.record.epoch != 0;
+        current.state = Some(match (&refused, has_one) {
+            (Some(_), _) => PolicyState::Refused,
+            (None, true) => PolicyState::Waiting,
+            (None, false) => PolicyState::None,
+        });
+        current.refused = refused;
+    }
+
+    fn adopted(
+        &self,
+        prepared: Prepared,
+        change: &Change,
+        adoption: Option<Adoption>,
+    ) -> Result<ApplyResult, ApiError> {
+        // It is in force whatever the disk says now: only the name of a file is left to change.
+        if let Err(error) = lock(&self.store).commit() {
+            lock(&self.outcomes).storage_errors += 1;
+            tracing::error!(%error, "the adopted policy is not marked as current");
+        }
+        let adoption_us = adoption.map(|a| a.adoption_ns / 1000);
+        self.log(&prepared.record, change, Outcome::Adopted, "", adoption_us);
+        if let Err(error) = lock(&self.store).images(EPOCHS_MAX) {
+            tracing::warn!(%error, "old images were not removed");
+        }
+        lock(&self.outcomes).adopted += 1;
+        let Prepared { in_force, record } = prepared;
+        let mut current = lock(&self.current);
+        let previous = std::mem::replace(&mut current.record, record);
+        let result = ApplyResult {
+            revision: current.record.revision.clone(),
+            epoch: current.record.epoch,
+            previous_revision: (!previous.revision.is_empty()).then_some(previous.revision),
+            workers: adoption.map_or(0, |a| a.workers),
+            adoption_us: adoption_us.unwrap_or(0),
+            warnings: warnings(&in_force.valid),
+            counts: counts(&in_force),
+        };
+        tracing::info!(epoch = result.epoch, revision = %result.revision, "policy adopted");
+        current.state = Some(PolicyState::Adopted);
+        current.refused = None;
+        current.adopted_ns = Some(now_ns());
+        current.adoption_us = adoption_us;
+        current.in_force = Some(in_force);
+        Ok(result)
+    }
+
+    fn log(
+        &self,
+        record: &PolicyRecord,
+        change: &Change,
+        outcome: Outcome,
+        message: &str,
+        adoption_us: Option<u64>,
+    ) {
+        let entry = PolicyLogEntry {
+            ts: Ts(now_ns()),
+            change: change.kind.unwrap_or(PolicyChange::Apply),
+            revision: record.revision.clone(),
+            epoch: record.epoch,
+            outcome,
+            message: message.to_owned(),
+            author: change.author.clone(),
+            note: change.note.clone(),
+            file_name: change.file_name.clone(),
+            adoption_us,
+        };
+        if let Err(error) = lock(&self.store).append_log(&entry) {
+            lock(&self.outcomes).storage_errors += 1;
+            tracing::error!(%error, epoch = record.epoch, "a change of policy is not in the log");
+        }
+    }
+
+    /// Goes back to an earlier revision.
+    ///
+    /// # Errors
+    /// No such revision, or as [`PolicyService::apply`].
+    pub async fn rollback(&self, wanted: &str, change: Change) -> Result<ApplyResult, ApiError> {
+        let found = self.revision(wanted)?;
+        self.apply(found.text, change).await
+    }
+
+    /// A revision by name, by its first digits, or `previous`.
+    ///
+    /// # Errors
+    /// None or several fit.
+    pub fn revision(&self, wanted: &str) -> Result<Revision, ApiError> {
+        let not_found = |message: String| ApiError::new(ErrorCode::NotFound, message);
+        let store = lock(&self.store);
+        let revision = if wanted == "previous" {
+            let current = lock(&self.current).record.revision.clone();
+            let log = store.log()?;
+            let mut adopted = log.iter().rev().filter(|e| e.outcome == Outcome::Adopted);
+            let earlier = adopted.find(|e| e.revision != current);
+            let none = || not_found("no other revision has been in force here".to_owned());
+            earlier.ok_or_else(none)?.revision.clone()
+        } else {
+            let hexadecimal = wanted.bytes().all(|b| b.is_ascii_hexdigit());
+            if wanted.len() < REVISION_DIGITS_MIN || !hexadecimal {
+                let message = format!(
+                    "`{wanted}` names no revision: give at least {REVISION_DIGITS_MIN} of its \
+                     hexadecimal digits, or `previous`"
+                );
+                return Err(ApiError::new(ErrorCode::BadRequest, message));
+            }
+            let mut found = store.revisions(&wanted.to_ascii_lowercase())?;
+            match (found.pop(), found.len()) {
+                (Some(only), 0) => only,
+                (None, _) => {
+                    let message = format!("no revision begins with {wanted}; see the policy log");
+                    return Err(not_found(message));
+                }
+                (Some(_), more) => {
+                    let message = format!("{} revisions begin with {wanted}: give more", more + 1);
+                    return Err(ApiError::new(ErrorCode::BadRequest, message));
+                }
+            }
+        };
+        let text = store.text(&revision)?;
+        let gone = || not_found(format!("the text of revision {revision} is gone"));
+        Ok(Revision {
+            text: text.ok_or_else(gone)?,
+            revision: revision.clone(),
+        })
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn show(&self) -> PolicyInForce {
+        let worker_epochs = self
+            .dataplane
+            .view()
+            .cores
+            .iter()
+            .map(|c| c.policy_epoch)
+            .collect();
+        let current = lock(&self.current);
+        let record = &current.record;
+        let in_force = current.in_force.as_ref();
+        PolicyInForce {
+            state: self.state_of(&current),
+            revision: record.revision.clone(),
+            epoch: record.epoch,
+            worker_epochs,
+            adopted_ts: current.adopted_ns.map(Ts),
+            adoption_us: current.adoption_us,
+            refused: current.refused.clone(),
+            file_name: record.file_name.clone(),
+            author: record.author.clone(),
+            note: record.note.clone(),
+            counts: in_force.map_or_else(PolicyCounts::default, counts),
+            text: in_force.map_or_else(String::new, |f| f.text.to_string()),
+        }
+    }
+
+    fn state_of(&self, current: &Current) -> PolicyState {
+        match current.state {
+            None => PolicyState::None,
+            Some(PolicyState::Adopted) if !self.dataplane.is_connected() => PolicyState::Waiting,
+            Some(state) => state,
+        }
+    }
+
+    /// Every change, oldest first.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn history(&self) -> Result<PolicyLog, ApiError> {
+        Ok(PolicyLog {
+            entries: lock(&self.store).log()?,
+        })
+    }
+}

@@ -1,0 +1,460 @@
+//! The state directory: every write is atomic and synced, and everything that adoption will need
+//! is on disk before an image is published.
+//!
+//! ```text
+//! revisions/<sha256>.toml    texts, never changed
+//! images/<epoch>.image       images of the last epochs, so that old records keep their names
+//! current.json               the revision that was adopted last
+//! pending.json               the one that is being published; renamed to current.json when adopted
+//! epoch                      the highest epoch ever used
+//! log.jsonl                  every change, one line each
+//! lock                       held by the process that uses this directory
+//! ```
+
+use api::policy::PolicyLogEntry;
+use rustix::fs::{FallocateFlags, fallocate};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes reserved for the next line of the log before an image is published.
+const LOG_LINE_BYTES_MAX: u64 = 32 << 10;
+/// Newest entries of the log that are read.
+pub(super) const LOG_ENTRIES_MAX: usize = 10_000;
+/// Bytes of author, note and file name each.
+pub(super) const NOTE_BYTES_MAX: usize = 4096;
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file cannot be read or written.
+    #[error("cannot {what} {path}: {source}; {mend}")]
+    Io {
+        /// `write`, `read` ...
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// Another process has it.
+    #[error("the state directory {path} is in use by another control process; stop it first")]
+    Locked {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file does not hold what it should.
+    #[error("{path} is damaged ({what}); restore it, or move it away to begin without it")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        what: String,
+    },
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| {
+        let mend = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free space there; the policy in force is unchanged"
+            }
+            io::ErrorKind::PermissionDenied => "give this process write access to it",
+            io::ErrorKind::ReadOnlyFilesystem => "make it writable, or name another state_dir",
+            _ => "check control.state_dir",
+        };
+        StoreError::Io {
+            what,
+            path,
+            source,
+            mend,
+        }
+    }
+}
+
+/// What is in force, or is being published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PolicyRecord {
+    pub(super) revision: String,
+    pub(super) epoch: u64,
+    /// SHA-256 of the image, hexadecimal.
+    pub(super) image_hash: String,
+    pub(super) file_name: String,
+    pub(super) author: String,
+    pub(super) note: String,
+}
+
+/// The state directory, locked.
+#[derive(Debug)]
+pub(super) struct Store {
+    dir: PathBuf,
+    _lock: File,
+    log: File,
+}
+
+pub(super) fn hash_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(io_error("sync", dir))
+}
+
+impl Store {
+    /// Opens the directory, makes what is missing, and locks it.
+    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+        for sub in ["", "revisions", "images"] {
+            let path = dir.join(sub);
+            fs::create_dir_all(&path).map_err(io_error("make the directory", &path))?;
+        }
+        let lock_path = dir.join("lock");
+        let mut writable = OpenOptions::new();
+        writable.create(true).truncate(false).write(true);
+        let lock = writable
+            .open(&lock_path)
+            .map_err(io_error("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked {
+                    path: dir.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(e)) => return Err(io_error("lock", &lock_path)(e)),
+        }
+        let log_path = dir.join("log.jsonl");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(&log_path)
+            .map_err(io_error("open", &log_path))?;
+        let mut store = Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+            log,
+        };
+        store.mend_log()?;
+        Ok(store)
+    }
+
+    /// Writes a file beside its place, syncs it, and moves it there.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let beside = path.with_extension("new");
+        let written = File::create(&beside).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        let moved = written.and_then(|()| fs::rename(&beside, path));
+        if let Err(error) = moved {
+            // Half a file is worth nothing and takes room on a disk that may be full.
+            let _ = fs::remove_file(&beside);
+            return Err(io_error("write", path)(error));
+        }
+        sync_dir(path.parent().unwrap_or(&self.dir))
+    }
+
+    fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io_error("read", path)(e)),
+        }
+    }
+
+    fn record(&self, name: &str) -> Result<Option<PolicyRecord>, StoreError> {
+        let path = self.dir.join(name);
+        let Some(bytes) = Self::read_optional(&path)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| StoreError::Damaged {
+                path,
+                what: e.to_string(),
+            })
+    }
+
+    /// The revision that was adopted last.
+    pub(super) fn current(&self) -> Result<Option<PolicyRecord>, StoreError> {
+        self.record("current.json")
+    }
+
+    /// The one whose publication had no answer.
+    pub(super) fn pending(&self) -> Result<Option<PolicyRecord>, StoreError> {
+        self.record("pending.json")
+    }
+
+    /// The highest epoch ever used.
+    pub(super) fn last_epoch(&self) -> Result<u64, StoreError> {
+        let path = self.dir.join("epoch");
+        let Some(bytes) = Self::read_optional(&path)? else {
+            return Ok(0);
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim().parse().map_err(|_| StoreError::Damaged {
+            path,
+            what: format!("`{}` is no number", text.trim()),
+        })
+    }
+
+    fn revision_path(&self, revision: &str) -> PathBuf {
+        self.dir.join("revisions").join(format!("{revision}.toml"))
+    }
+
+    fn image_path(&self, epoch: u64) -> PathBuf {
+        self.dir.join("images").join(format!("{epoch}.image"))
+    }
+
+    /// Puts everything on disk that adoption will need, so that nothing can fail after it.
+    pub(super) fn prepare(
+        &self,
+        record: &PolicyRecord,
+        text: &str,
+        image: &[u8],
+    ) -> Result<(), StoreError> {
+        self.write(
+            &self.dir.join("epoch"),
+            format!("{}\n", record.epoch).as_bytes(),
+        )?;
+        let revision = self.revision_path(&record.revision);
+        if !revision.exists() {
+            self.write(&revision, text.as_bytes())?;
+        }
+        self.write(&self.image_path(record.epoch), image)?;
+        let json = serde_json::to_vec_pretty(record).unwrap_or_default();
+        self.write(&self.dir.join("pending.json"), &json)?;
+        self.reserve_log()
+    }
+
+    /// Reserves room for one line of the log.
+    fn reserve_log(&self) -> Result<(), StoreError> {
+        let path = self.dir.join("log.jsonl");
+        let end = self.log.metadata().map_err(io_error("read", &path))?.len();
+        match fallocate(
+            &self.log,
+            FallocateFlags::KEEP_SIZE,
+            end,
+            LOG_LINE_BYTES_MAX,
+        ) {
+            // A file system that cannot reserve: the line is tried as it is.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(io_error("reserve room in", &path)(errno.into())),
+        }
+    }
+
+    /// What was prepared is in force now.
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        let current = self.dir.join("current.json");
+        fs::rename(self.dir.join("pending.json"), &current).map_err(io_error("write", &current))?;
+        sync_dir(&self.dir)
+    }
+
+    /// What was prepared will never be in force.
+    pub(super) fn abandon(&self, epoch: u64) {
+        // Left behind they do no harm: the epoch is never used again.
+        let _ = fs::remove_file(self.dir.join("pending.json"));
+        let _ = fs::remove_file(self.image_path(epoch));
+    }
+
+    /// Appends one line; a line that does not fit is taken back.
+    pub(super) fn append_log(&mut self, entry: &PolicyLogEntry) -> Result<(), StoreError> {
+        let path = self.dir.join("log.jsonl");
+        let end = self.log.metadata().map_err(io_error("read", &path))?.len();
+        let mut line = serde_json::to_vec(entry).unwrap_or_default();
+        line.push(b'\n');
+        let appended = self
+            .log
+            .write_all(&line)
+            .and_then(|()| self.log.sync_data());
+        appended.map_err(|error| {
+            let _ = self.log.set_len(end);
+            io_error("append to", &path)(error)
+        })
+    }
+
+    /// Takes back a last line that a crash left half written.
+    fn mend_log(&mut self) -> Result<(), StoreError> {
+        let path = self.dir.join("log.jsonl");
+        let mut text = Vec::new();
+        let mut read = || {
+            self.log.seek(SeekFrom::Start(0))?;
+            self.log.read_to_end(&mut text)
+        };
+        read().map_err(io_error("read", &path))?;
+        let whole = text
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
+        if whole < text.len() {
+            tracing::warn!(path = %path.display(), "the log's last line was half written");
+            self.log
+                .set_len(whole as u64)
+                .map_err(io_error("mend", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The newest entries, oldest first. Lines that cannot be read are passed over.
+    pub(super) fn log(&self) -> Result<Vec<PolicyLogEntry>, StoreError> {
+        let path = self.dir.join("log.jsonl");
+        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let newest = lines.len().saturating_sub(LOG_ENTRIES_MAX);
+        let entries = lines.get(newest..).unwrap_or_default();
+        Ok(entries
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+
+    /// The text of a revision.
+    pub(super) fn text(&self, revision: &str) -> Result<Option<String>, StoreError> {
+        let bytes = Self::read_optional(&self.revision_path(revision))?;
+        Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
+    }
+
+    /// Revisions whose name begins so.
+    pub(super) fn revisions(&self, beginning: &str) -> Result<Vec<String>, StoreError> {
+        let dir = self.dir.join("revisions");
+        let entries = fs::read_dir(&dir).map_err(io_error("read", &dir))?;
+        let mut found: Vec<String> = entries
+            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .filter_map(|name| name.strip_suffix(".toml").map(str::to_owned))
+            .filter(|name| name.starts_with(beginning))
+            .collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Images kept, by epoch; those beyond the newest `keep` are removed.
+    pub(super) fn images(&self, keep: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let dir = self.dir.join("images");
+        let entries = fs::read_dir(&dir).map_err(io_error("read", &dir))?;
+        let mut epochs: Vec<u64> = entries
+            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .filter_map(|name| name.strip_suffix(".image")?.parse().ok())
+            .collect();
+        epochs.sort_unstable();
+        while epochs.len() > keep {
+            let _ = fs::remove_file(self.image_path(epochs.remove(0)));
+        }
+        let read = |epoch: u64| {
+            let path = self.image_path(epoch);
+            fs::read(&path)
+                .map(|image| (epoch, image))
+                .map_err(io_error("read", &path))
+        };
+        epochs.into_iter().map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::Ts;
+    use api::policy::{Outcome, PolicyChange};
+
+    fn entry(epoch: u64) -> PolicyLogEntry {
+        PolicyLogEntry {
+            ts: Ts(epoch),
+            change: PolicyChange::Apply,
+            revision: "abc".to_owned(),
+            epoch,
+            outcome: Outcome::Adopted,
+            message: String::new(),
+            author: "ada".to_owned(),
+            note: "because".to_owned(),
+            file_name: "p.toml".to_owned(),
+            adoption_us: Some(3),
+        }
+    }
+
+    fn record(epoch: u64) -> PolicyRecord {
+        PolicyRecord {
+            revision: format!("r{epoch}"),
+            epoch,
+            ..PolicyRecord::default()
+        }
+    }
+
+    #[test]
+    fn what_is_prepared_counts_only_once_it_is_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.current().unwrap(), None);
+        store.prepare(&record(4), "text", b"image").unwrap();
+        assert_eq!(store.current().unwrap(), None);
+        assert_eq!(store.pending().unwrap(), Some(record(4)));
+        store.commit().unwrap();
+        assert_eq!(store.current().unwrap(), Some(record(4)));
+        assert_eq!(store.pending().unwrap(), None);
+        store.prepare(&record(5), "text 2", b"image 2").unwrap();
+        store.abandon(5);
+        assert_eq!(store.current().unwrap(), Some(record(4)));
+        assert_eq!(
+            store.last_epoch().unwrap(),
+            5,
+            "an epoch is never used twice"
+        );
+        assert_eq!(store.text("r4").unwrap().as_deref(), Some("text"));
+        assert_eq!(store.images(32).unwrap(), [(4, b"image".to_vec())]);
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Store::open(dir.path()).unwrap();
+        let second = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            second.contains("in use by another control process"),
+            "{second}"
+        );
+    }
+
+    #[test]
+    fn a_half_written_log_line_is_taken_back_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.append_log(&entry(1)).unwrap();
+        drop(store);
+        let path = dir.path().join("log.jsonl");
+        let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+        log.write_all(b"{\"ts\":").unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.append_log(&entry(2)).unwrap();
+        assert_eq!(store.log().unwrap(), [entry(1), entry(2)]);
+    }
+
+    #[test]
+    fn old_images_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for epoch in 1..=5 {
+            store.prepare(&record(epoch), "text", b"image").unwrap();
+        }
+        let epochs: Vec<u64> = store
+            .images(2)
+            .unwrap()
+            .into_iter()
+            .map(|(e, _)| e)
+            .collect();
+        assert_eq!(epochs, [4, 5]);
+    }
+}

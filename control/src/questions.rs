@@ -1,0 +1,510 @@
+//! Answers made from recent flows and names: top, segments, workloads, rules, explain, and the
+//! selection of flows.
+
+use crate::app::{App, Namer};
+use crate::flow::{StoredFlow, address, service};
+use crate::names::segment_id;
+use crate::recent::Snapshot;
+use abi::image::RuleMode;
+use api::error::{ApiError, ErrorCode, ErrorDetail};
+use api::explain::{EndNamed, ExplainQuery, RuleConsidered};
+use api::filter::Filter;
+use api::policy::{Rule, Rules, Segment, Segments, Workload, Workloads};
+use api::top::{Metric, TopBy, TopCounts, TopRow};
+use api::{Explain, Flow, Top, TopQuery, Ts};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Flows that `explain` shows.
+const OBSERVED_MAX: usize = 5;
+
+/// A parameter that cannot be understood.
+fn bad(parameter: &str, what: String, mend: &str) -> ApiError {
+    ApiError {
+        code: ErrorCode::BadRequest,
+        message: format!("parameter {parameter}: {what}"),
+        details: vec![ErrorDetail {
+            file: parameter.to_owned(),
+            what,
+            mend: mend.to_owned(),
+            ..ErrorDetail::default()
+        }],
+    }
+}
+
+/// Which flows are meant.
+#[derive(Debug)]
+pub struct Selection {
+    filter: Filter,
+    since_ns: u64,
+    after: u64,
+}
+
+impl Selection {
+    /// Understands `filter`, `since` and `after`.
+    ///
+    /// # Errors
+    /// Bad request, with the column of the filter.
+    pub fn new(
+        filter: Option<&str>,
+        since: Option<&str>,
+        after: Option<u64>,
+    ) -> Result<Self, ApiError> {
+        let filter = Filter::parse(filter.unwrap_or_default()).map_err(|e| ApiError {
+            code: ErrorCode::BadRequest,
+            message: e.to_string(),
+            details: vec![ErrorDetail {
+                file: "filter".to_owned(),
+                line: 1,
+                column: u32::try_from(e.column).unwrap_or(u32::MAX),
+                what: e.what,
+                mend: format!("write {}", e.expected),
+            }],
+        })?;
+        let since_ns = match since {
+            None => 0,
+            Some(text) => {
+                text.parse::<Ts>()
+                    .map_err(|e| bad("since", e.to_string(), "see the message"))?
+                    .0
+            }
+        };
+        Ok(Self {
+            filter,
+            since_ns,
+            after: after.unwrap_or(0),
+        })
+    }
+
+    /// The flow, named, if it is meant.
+    pub fn select(&self, namer: &mut Namer, stored: &StoredFlow) -> Option<Flow> {
+        if stored.seq <= self.after || stored.record.last_ns < self.since_ns {
+            return None;
+        }
+        let flow = namer.flow(stored);
+        self.filter.matches(&flow).then_some(flow)
+    }
+
+    /// The newest `limit` flows that are meant (0 all), oldest first.
+    pub fn newest(&self, namer: &mut Namer, snapshot: &Snapshot, limit: u64) -> Vec<Flow> {
+        let limit = if limit == 0 {
+            usize::MAX
+        } else {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        };
+        let selected = snapshot
+            .iter()
+            .rev()
+            .filter_map(|stored| self.select(namer, stored));
+        let mut flows: Vec<Flow> = selected.take(limit).collect();
+        flows.reverse();
+        flows
+    }
+}
+
+fn add(counts: &mut TopCounts, flow: &Flow) {
+    counts.flows += 1;
+    counts.packets += flow.packets();
+    counts.bytes += flow.bytes();
+    counts.dropped_packets += flow.dropped_packets;
+    counts.denied_flows += u64::from(!flow.verdict.permits());
+}
+
+/// The segments of one end as one name.
+fn segments_label(segments: &[std::sync::Arc<str>]) -> String {
+    if segments.is_empty() {
+        "-".to_owned()
+    } else {
+        segments.join(",")
+    }
+}
+
+/// The rows that a flow counts for: a pair, or names.
+fn rows_of(flow: &Flow, by: TopBy) -> Vec<(String, Option<String>)> {
+    match by {
+        TopBy::Segments => vec![(
+            segments_label(&flow.src_segments),
+            Some(segments_label(&flow.dst_segments)),
+        )],
+        TopBy::Pairs => vec![(flow.src_label(), Some(flow.dst_label()))],
+        TopBy::Services => vec![(flow.service_label(), None)],
+        TopBy::Rules => {
+            let rule = flow
+                .rule
+                .as_deref()
+                .map_or_else(|| format!("({})", flow.verdict_source), str::to_owned);
+            vec![(rule, None)]
+        }
+        TopBy::Workloads => {
+            let (src, dst) = (flow.src_label(), flow.dst_label());
+            if src == dst {
+                vec![(src, None)]
+            } else {
+                vec![(src, None), (dst, None)]
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    from: u64,
+    to: u64,
+    denied: u64,
+    last_ns: u64,
+}
+
+impl App {
+    /// `GET /v1/top`.
+    ///
+    /// # Errors
+    /// Bad request.
+    pub fn top(&self, query: &TopQuery) -> Result<Top, ApiError> {
+        let selection = Selection::new(query.filter.as_deref(), query.since.as_deref(), None)?;
+        let by = query.by.unwrap_or(TopBy::Pairs);
+        let metric = query.metric.unwrap_or(Metric::Bytes);
+        let (snapshot, mut namer) = (self.recent.snapshot(), self.namer());
+        let mut rows: HashMap<(String, Option<String>), TopCounts> = HashMap::new();
+        let mut total = TopCounts::default();
+        let mut oldest_ts = None;
+        for stored in snapshot.iter() {
+            let Some(flow) = selection.select(&mut namer, stored) else {
+                continue;
+            };
+            oldest_ts = Some(oldest_ts.map_or(flow.first_ts, |t: Ts| t.min(flow.first_ts)));
+            add(&mut total, &flow);
+            for row in rows_of(&flow, by) {
+                add(rows.entry(row).or_default(), &flow);
+            }
+        }
+        let mut rows: Vec<TopRow> = rows
+            .into_iter()
+            .map(|((first, second), counts)| match second {
+                Some(second) => TopRow {
+                    name: format!("{first} -> {second}"),
+                    src: Some(first),
+                    dst: Some(second),
+                    counts,
+                },
+                None => TopRow {
+                    name: first,
+                    src: None,
+                    dst: None,
+                    counts,
+                },
+            })
+            .collect();
+        let size = |row: &TopRow| match metric {
+            Metric::Bytes => row.counts.bytes,
+            Metric::Packets => row.counts.packets,
+            Metric::Flows => row.counts.flows,
+        };
+        rows.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
+        let limit = query.limit.unwrap_or(TopQuery::LIMIT_DEFAULT);
+        if limit != 0 {
+            rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        Ok(Top {
+            by,
+            metric,
+            rows,
+            total,
+            oldest_ts,
+        })
+    }
+
+    /// `GET /v1/segments`.
+    #[must_use]
+    pub fn segments(&self) -> Segments {
+        let mut seen: HashMap<std::sync::Arc<str>, Seen> = HashMap::new();
+        let (snapshot, mut namer) = (self.recent.snapshot(), self.namer());
+        for stored in snapshot.iter() {
+            let denied =
+                !abi::Action::from_byte(stored.record.enforced).is_some_and(abi::Action::permits);
+            let [src, dst] = namer.naming(stored.record.epoch).identities(&stored.record);
+            for name in src.iter().flat_map(|i| &i.segments) {
+                let seen = seen.entry(name.clone()).or_default();
+                seen.from += 1;
+                seen.denied += u64::from(denied);
+            }
+            for name in dst.iter().flat_map(|i| &i.segments) {
+                let both = src.is_some_and(|i| i.segments.contains(name));
+                let seen = seen.entry(name.clone()).or_default();
+                seen.to += 1;
+                seen.denied += u64::from(denied && !both);
+            }
+        }
+        let Some(in_force) = self.policy.in_force() else {
+            return Segments::default();
+        };
+        let workload_names = |indexes: &[u32]| {
+            let workload = |i: &u32| in_force.valid.workloads.get(usize::try_from(*i).ok()?);
+            indexes
+                .iter()
+                .filter_map(workload)
+                .map(|w| w.name.clone())
+                .collect()
+        };
+        let counted = |name: &str| seen.get(name).copied().unwrap_or_default();
+        let own = in_force.valid.segments.iter().map(|s| Segment {
+            name: s.name.clone(),
+            id: segment_id(&s.name),
+            mode: api::words::Mode::from_word(s.mode.name()),
+            select: s.select.as_ref().map(ToString::to_string),
+            addresses: s.addresses.iter().map(ToString::to_string).collect(),
+            workloads: workload_names(&s.workloads),
+            flows_from: counted(&s.name).from,
+            flows_to: counted(&s.name).to,
+            denied_flows: counted(&s.name).denied,
+        });
+        // `any` is every address and says nothing.
+        let built_in = abi::image::BUILT_IN_SEGMENTS
+            .iter()
+            .skip(1)
+            .map(|name| Segment {
+                name: (*name).to_owned(),
+                id: segment_id(name),
+                mode: None,
+                select: None,
+                addresses: Vec::new(),
+                workloads: Vec::new(),
+                flows_from: counted(name).from,
+                flows_to: counted(name).to,
+                denied_flows: counted(name).denied,
+            });
+        Segments {
+            segments: own.chain(built_in).collect(),
+        }
+    }
+
+    /// `GET /v1/workloads`.
+    #[must_use]
+    pub fn workloads(&self) -> Workloads {
+        let Some(in_force) = self.policy.in_force() else {
+            return Workloads::default();
+        };
+        let mut seen: HashMap<String, Seen> = HashMap::new();
+        let names = self.registry.names();
+        let newest = names.newest();
+        for stored in self.recent.snapshot().iter() {
+            let record = &stored.record;
+            let name = |bytes| newest.and_then(|d| d.workload(bytes));
+            if let Some(name) = name(&record.src) {
+                let seen = seen.entry(name.to_string()).or_default();
+                (seen.from, seen.last_ns) = (seen.from + 1, seen.last_ns.max(record.last_ns));
+            }
+            if let Some(name) = name(&record.dst) {
+                let seen = seen.entry(name.to_string()).or_default();
+                (seen.to, seen.last_ns) = (seen.to + 1, seen.last_ns.max(record.last_ns));
+            }
+        }
+        let mut segments: HashMap<u32, Vec<String>> = HashMap::new();
+        for segment in &in_force.valid.segments {
+            for workload in &segment.workloads {
+                segments
+                    .entry(*workload)
+                    .or_default()
+                    .push(segment.name.clone());
+            }
+        }
+        let workloads = (0_u32..).zip(&in_force.valid.workloads).map(|(index, w)| {
+            let seen = seen.get(&w.name).copied().unwrap_or_default();
+            // Segments by address hold the workload too: the image knows both.
+            let by_image = w.addresses.first().and_then(|net| {
+                let bytes = crate::flow::address_bytes(net.addr());
+                let dictionary = newest?;
+                let identity = dictionary.identity(dictionary.image.identity(&bytes))?;
+                Some(
+                    identity
+                        .segments
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>(),
+                )
+            });
+            Workload {
+                name: w.name.clone(),
+                addresses: w.addresses.iter().map(ToString::to_string).collect(),
+                labels: w.labels.clone(),
+                segments: by_image
+                    .or_else(|| segments.remove(&index))
+                    .unwrap_or_default(),
+                flows_from: seen.from,
+                flows_to: seen.to,
+                last_ts: (seen.last_ns != 0).then_some(Ts(seen.last_ns)),
+            }
+        });
+        Workloads {
+            workloads: workloads.collect(),
+        }
+    }
+
+    /// `GET /v1/rules`.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let in_force = self.policy.in_force();
+        let rules = in_force.iter().flat_map(|f| &f.valid.rules).map(|r| {
+            let hits = self.hits.of(abi::image::rule_id(&r.name));
+            let mode = (r.mode != RuleMode::Inherit).then(|| r.mode.name());
+            Rule {
+                name: r.name.clone(),
+                tier: r.tier.name().to_owned(),
+                action: api::words::Action::from_word(r.action.name())
+                    .unwrap_or(api::words::Action::Deny),
+                mode: mode.and_then(api::words::Mode::from_word),
+                hits: hits.hits,
+                packets: hits.packets,
+                bytes: hits.bytes,
+                first_ts: (hits.hits > 0).then_some(Ts(hits.first_ns)),
+                last_ts: (hits.hits > 0).then_some(Ts(hits.last_ns)),
+                pending_hits: hits.pending_hits,
+            }
+        });
+        Rules {
+            since: Some(Ts(self.started_ns)),
+            rules: rules.collect(),
+        }
+    }
+
+    /// `GET /v1/explain`.
+    ///
+    /// # Errors
+    /// Bad request, or no policy whose text is known is in force.
+    pub fn explain(&self, query: &ExplainQuery) -> Result<Explain, ApiError> {
+        let Some(in_force) = self.policy.in_force() else {
+            let message = "no policy is in force: every flow passes or falls by the dataplane's \
+                           exception policy; apply one with `ringfence policy apply FILE`";
+            return Err(ApiError::new(ErrorCode::NotFound, message));
+        };
+        let valid = &in_force.valid;
+        let src = end_of(valid, "src", &query.src)?;
+        let dst = end_of(valid, "dst", &query.dst)?;
+        let asked = service_of(valid, &query.service)?;
+        let report = policy::explain(&in_force.compiled, src, dst, &asked);
+        let show = self.policy.show();
+        let covers = |s: &&policy::Service| {
+            s.ports.iter().any(|p| {
+                p.proto.is_some_and(|proto| proto == asked.proto)
+                    && (p.low..=p.high).contains(&asked.key())
+            })
+        };
+        let word = |action: abi::Action| {
+            api::words::Action::from_word(action.name()).unwrap_or(api::words::Action::Deny)
+        };
+        let source = |source: abi::VerdictSource| {
+            api::words::VerdictSource::from_word(source.name())
+                .unwrap_or(api::words::VerdictSource::Default)
+        };
+        let mode = |mode: abi::Mode| api::words::Mode::from_word(mode.name());
+        let end = |end: &policy::EndReport| EndNamed {
+            address: end.address,
+            name: end.workload.clone(),
+            segments: end.segments.clone(),
+            mode: mode(end.mode),
+        };
+        let label = |end: &policy::EndReport| {
+            let name = end
+                .workload
+                .clone()
+                .unwrap_or_else(|| end.address.to_string());
+            format!("{name} ({})", end.segments.join(", "))
+        };
+        Ok(Explain {
+            sentence: format!(
+                "{} from {} to {}: {}, because {}",
+                query.service,
+                label(&report.src),
+                label(&report.dst),
+                report.enforced.action,
+                report.enforced.reason
+            ),
+            src: end(&report.src),
+            dst: end(&report.dst),
+            proto: asked.proto,
+            port: asked.key(),
+            services: valid
+                .services
+                .iter()
+                .filter(covers)
+                .map(|s| s.name.clone())
+                .collect(),
+            verdict: word(report.enforced.action),
+            verdict_source: source(report.enforced.source),
+            rule: report.enforced.rule.clone(),
+            pending_verdict: word(report.pending.action),
+            pending_source: source(report.pending.source),
+            pending_rule: report.pending.rule.clone(),
+            mode: mode(report.mode).unwrap_or(api::words::Mode::Observe),
+            coverage: api::words::Coverage::from_word(report.coverage.name())
+                .unwrap_or(api::words::Coverage::Uncovered),
+            considered: report
+                .matches
+                .iter()
+                .map(|m| RuleConsidered {
+                    rule: m.rule.name.clone(),
+                    tier: m.rule.tier.name().to_owned(),
+                    action: word(m.rule.action),
+                    why: if m.enforced == m.pending {
+                        m.enforced.clone()
+                    } else {
+                        format!("{}; were every test enforced: {}", m.enforced, m.pending)
+                    },
+                })
+                .collect(),
+            revision: show.revision,
+            epoch: report.epoch,
+            since: show.adopted_ts,
+            observed: self.observed(src, dst, &asked),
+        })
+    }
+
+    fn observed(&self, src: IpAddr, dst: IpAddr, asked: &acl::Service) -> Vec<Flow> {
+        let mut namer = self.namer();
+        let meant = |stored: &&StoredFlow| {
+            let r = &stored.record;
+            address(r.src) == src
+                && address(r.dst) == dst
+                && r.proto == asked.proto
+                && service(r).key() == asked.key()
+        };
+        let snapshot = self.recent.snapshot();
+        let newest = snapshot.iter().rev().filter(meant).take(OBSERVED_MAX);
+        newest.map(|stored| namer.flow(stored)).collect()
+    }
+}
+
+/// An address, or the first address of a workload.
+fn end_of(valid: &policy::ValidPolicy, which: &str, text: &str) -> Result<IpAddr, ApiError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_canonical());
+    }
+    let workload = valid.workloads.iter().find(|w| w.name == text);
+    let address = workload
+        .and_then(|w| w.addresses.first())
+        .map(|net| net.addr());
+    let what = || format!("`{text}` is neither an address nor a workload of the policy");
+    address.ok_or_else(|| bad(which, what(), "see `ringfence workloads`"))
+}
+
+/// A port, or the first port of a service.
+fn service_of(valid: &policy::ValidPolicy, text: &str) -> Result<acl::Service, ApiError> {
+    let named = valid
+        .services
+        .iter()
+        .find(|s| s.name == text)
+        .and_then(|s| s.ports.first());
+    let port = match named {
+        Some(port) => *port,
+        None => policy::Port::parse(text).map_err(|e| bad("service", e.to_string(), &e.mend()))?,
+    };
+    let Some(proto) = port.proto else {
+        let what = format!("`{text}` is every service");
+        return Err(bad("service", what, "name one, such as tcp/443"));
+    };
+    Ok(if crate::flow::is_icmp(proto) {
+        let [icmp_type, icmp_code] = port.low.to_be_bytes();
+        acl::Service::icmp(proto, icmp_type, icmp_code)
+    } else {
+        acl::Service::port(proto, port.low)
+    })
+}

@@ -1,0 +1,201 @@
+//! The wiring: starts every part in order, waits, and ends them in the reverse order.
+
+use crate::api_server::{SocketError, SocketPath, metrics_router, router};
+use crate::app::{App, Rates, sample};
+use crate::clock::now_ns;
+use crate::collector::Sinks;
+use crate::config::Config;
+use crate::dataplane::{Dataplane, Link};
+use crate::exporter::{ExportError, Exporter};
+use crate::names::Registry;
+use crate::policy_service::{PolicyService, StoreError};
+use crate::recent::RecentFlows;
+use crate::rule_hits::HitCounters;
+use api::status::DataplaneState;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// How often a process that ends with the dataplane looks whether it has.
+const FINISHED_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest wait for answers that are being written when this process stops.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// State directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Exporter.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// API socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Metrics.
+    #[error(
+        "cannot listen at {address} for metrics: {source}; name another metrics.listen, or \"off\""
+    )]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running control process.
+pub struct Running {
+    /// Its parts, for answers.
+    pub app: Arc<App>,
+    stop: watch::Sender<bool>,
+    link: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
+    servers: Vec<JoinHandle<()>>,
+    /// Where metrics are served: the configured address with its real port.
+    pub metrics_address: Option<SocketAddr>,
+    socket: Option<SocketPath>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts everything. Must be called within a tokio runtime.
+///
+/// # Errors
+/// [`RunError`]; nothing keeps running then.
+pub async fn start(config: Config) -> Result<Running, RunError> {
+    // The socket first: it is what refuses a second instance.
+    let (listener, socket) = SocketPath::listen(&config.api_socket())?;
+    let metrics = match config.metrics.listen.0 {
+        None => None,
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|source| RunError::Metrics { address, source })?)
+        }
+    };
+    let (stop, stopped) = watch::channel(false);
+    let registry = Arc::new(Registry::default());
+    let recent = Arc::new(RecentFlows::new(&config.flows));
+    let hits = Arc::new(HitCounters::default());
+    let exporter = Arc::new(Exporter::start(&config.export, &registry)?);
+    let sinks = Sinks {
+        recent: Arc::clone(&recent),
+        hits: Arc::clone(&hits),
+        export: exporter.queues(),
+    };
+    let dataplane = Arc::new(Dataplane::new(&config, sinks, Arc::clone(&exporter.told)));
+    let (events, told) = mpsc::unbounded_channel();
+    let (link, link_task) = Link::start(Arc::clone(&dataplane), events, stopped.clone());
+    let policy = PolicyService::open(&config, Arc::clone(&registry), Arc::clone(&dataplane), link);
+    let policy = match policy {
+        Ok(policy) => Arc::new(policy),
+        Err(error) => {
+            stop.send_replace(true);
+            let _ = link_task.await;
+            return Err(error.into());
+        }
+    };
+    let watching = tokio::spawn(Arc::clone(&policy).watch(told));
+    let app = Arc::new(App {
+        config,
+        started_ns: now_ns(),
+        dataplane,
+        recent,
+        hits,
+        exporter,
+        registry,
+        policy,
+        rates: Rates::default(),
+    });
+    let tasks = vec![watching, tokio::spawn(sample(Arc::clone(&app)))];
+    let mut servers = Vec::new();
+    let metrics_address = metrics.as_ref().and_then(|m| m.local_addr().ok());
+    if let Some(metrics) = metrics {
+        let served = axum::serve(metrics, metrics_router(Arc::clone(&app)));
+        servers.push(serve(served.with_graceful_shutdown(until(stopped.clone()))));
+    }
+    let served = axum::serve(listener, router(Arc::clone(&app)));
+    servers.push(serve(served.with_graceful_shutdown(until(stopped))));
+    tracing::info!(
+        socket = %app.config.api_socket().display(),
+        metrics = ?metrics_address,
+        collectors = app.config.export.collectors.len(),
+        "control is ready"
+    );
+    let socket = Some(socket);
+    Ok(Running {
+        app,
+        stop,
+        link: link_task,
+        tasks,
+        servers,
+        metrics_address,
+        socket,
+    })
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which also means stop.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+fn serve(
+    served: impl IntoFuture<Output = std::io::Result<()>, IntoFuture: Send + 'static>,
+) -> JoinHandle<()> {
+    let served = served.into_future();
+    tokio::spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "a server has ended");
+        }
+    })
+}
+
+impl Running {
+    /// Waits until the dataplane has ended in order, every record was collected and every
+    /// collector was sent its part.
+    pub async fn finished(&self) {
+        loop {
+            let state = self.app.dataplane.view().state;
+            if state == DataplaneState::Finished && self.app.exporter.waiting() == 0 {
+                return;
+            }
+            tokio::time::sleep(FINISHED_INTERVAL).await;
+        }
+    }
+
+    /// Ends everything: the link, the rings once more, the exports, then the answers.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let _ = self.link.await;
+        let app = Arc::clone(&self.app);
+        let drained = tokio::task::spawn_blocking(move || {
+            app.dataplane.end_collector();
+            app.exporter.stop();
+        });
+        if drained.await.is_err() {
+            tracing::error!("the last records were not exported");
+        }
+        self.app.recent.end_followers();
+        for server in self.servers.drain(..) {
+            let abort = server.abort_handle();
+            if tokio::time::timeout(ANSWERS_TIMEOUT, server).await.is_err() {
+                abort.abort();
+            }
+        }
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        self.socket = None;
+        tracing::info!("control has stopped");
+    }
+}
