@@ -229,3 +229,19 @@ impl Subscriber {
         self.published.load(Ordering::Relaxed) != self.epoch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_adopted_before_something_is_published() {
+        let (publisher, mut subscribers) = Publisher::new(2);
+        assert!(publisher.is_adopted() && publisher.epoch() == 0);
+        for subscriber in &mut subscribers {
+            assert!(
+                !subscriber.adopt() && subscriber.image().is_none() && !subscriber.is_superseded()
+            );
+        }
+    }
+}

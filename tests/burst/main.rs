@@ -4,6 +4,7 @@
 mod frames;
 mod rig;
 
+mod adoption;
 mod conservation;
 mod exceptions;
 mod live_flows;
