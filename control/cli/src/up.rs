@@ -190,12 +190,18 @@ fn overlay_dataplane(table: &mut Table, args: &UpArgs, run_dir: &Path) {
 
 /// Puts the command line on top of control's configuration.
 fn overlay_control(table: &mut Table, args: &UpArgs, run_dir: &Path, socket: &Path) {
+    configuration::set(
+        table,
+        "control",
+        "run_dir",
+        configuration::path_text(run_dir),
+    );
     let link = configuration::path_text(&run_dir.join("dataplane.sock"));
     configuration::set(table, "dataplane", "socket", link);
     configuration::set(table, "api", "socket", configuration::path_text(socket));
     if let Some(state_dir) = &args.state_dir {
         let path = configuration::path_text(&state_dir.join("control"));
-        configuration::set(table, "policy", "state_dir", path);
+        configuration::set(table, "control", "state_dir", path);
     }
     if !args.ipfix.is_empty() {
         let collectors: Vec<Value> = args

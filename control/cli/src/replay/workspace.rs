@@ -168,24 +168,18 @@ impl Workspace {
 
     fn control_table(&self, args: &ReplayArgs, capture: &Capture) -> Table {
         let mut table = Table::new();
-        set(
-            &mut table,
-            "dataplane",
-            "socket",
-            path_text(&self.path().join("dataplane.sock")),
-        );
+        set(&mut table, "control", "run_dir", path_text(self.path()));
+        let state = path_text(&self.path().join("control"));
+        set(&mut table, "control", "state_dir", state);
         set(&mut table, "dataplane", "reconnect_min", "5ms");
         set(&mut table, "dataplane", "reconnect_max", "20ms");
-        set(&mut table, "api", "socket", path_text(&self.socket()));
-        set(
-            &mut table,
-            "policy",
-            "state_dir",
-            path_text(&self.path().join("control")),
-        );
         set(&mut table, "metrics", "listen", "off");
-        // Every record counts at least one frame: there are never more records than frames.
-        let records = capture.frames.clamp(1 << 10, RECORDS_KEPT_MAX);
+        // Every record counts at least one frame, but the last record of a denied flow, which has
+        // told its frames before: there are never more than twice as many records as frames.
+        let records = capture
+            .frames
+            .saturating_mul(2)
+            .clamp(1 << 10, RECORDS_KEPT_MAX);
         set(&mut table, "flows", "recent_max", whole(records));
         set(&mut table, "export", "when_full", "wait");
         let collectors: Vec<Value> = args
