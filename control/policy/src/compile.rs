@@ -185,6 +185,16 @@ impl<K: Eq + core::hash::Hash> Interner<K> {
     }
 }
 
+impl<T: Clone + Eq + core::hash::Hash> Interner<Vec<T>> {
+    /// The number of a list, which is copied only where it is new.
+    pub(crate) fn number_of(&mut self, list: &[T]) -> (u32, bool) {
+        match self.of.get(list) {
+            Some(number) => (*number, false),
+            None => self.number(list.to_vec()),
+        }
+    }
+}
+
 /// Hash of numbers and lists of numbers that this compiler made itself. Nobody chooses them to
 /// collide, so that speed counts and a key does not.
 #[derive(Clone, Copy, Debug, Default)]

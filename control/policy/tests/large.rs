@@ -138,7 +138,7 @@ impl Plan {
         let compiled = compile(&policy, 1, TODAY).expect("it compiles");
         let done = started.elapsed();
         println!(
-            "{} rules, {} segments, {} workloads: parse {:.0?}, validate {:.0?}, compile {:.0?}, image {:.1} MB, {} identities, {} verdict rows",
+            "{} rules, {} segments, {} workloads: parse {:.2?}, validate {:.2?}, compile {:.2?}, image {:.1} MB, {} identities, {} verdict rows",
             self.rules,
             self.segments(),
             self.workloads(),

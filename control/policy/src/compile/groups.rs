@@ -7,7 +7,6 @@ use abi::image::RuleMode;
 use abi::{Action, Mode};
 use jiff::civil::Date;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 /// Places of the rules that come first in both views; `u32::MAX` where none matches.
 ///
@@ -39,6 +38,26 @@ pub(super) struct Profile {
     pub(super) any: First,
     /// By class, ascending.
     pub(super) classes: Vec<(u32, First)>,
+}
+
+impl Profile {
+    /// Brings the same classes together, each with the rules that come first of all.
+    pub(super) fn of(any: First, mut classes: Vec<(u32, First)>) -> Self {
+        classes.sort_unstable_by_key(|(class, _)| *class);
+        classes.dedup_by(|(class, first), (kept, of_kept)| {
+            *of_kept = if class == kept {
+                of_kept.min(*first)
+            } else {
+                *of_kept
+            };
+            class == kept
+        });
+        classes
+            .iter_mut()
+            .for_each(|(_, first)| *first = first.min(any));
+        classes.retain(|(_, first)| *first != any);
+        Self { any, classes }
+    }
 }
 
 /// Rules with the same ends.
@@ -166,7 +185,7 @@ fn profile(
     enforces: bool,
 ) -> Profile {
     let mut any = First::NONE;
-    let mut classes: BTreeMap<u32, First> = BTreeMap::new();
+    let mut classes: Vec<(u32, First)> = Vec::new();
     for place in places {
         let rule = &policy.rules[rule_at[*place as usize] as usize];
         let enforced = if takes_effect(rule, enforces) {
@@ -180,21 +199,12 @@ fn profile(
         };
         if rule.services.is_empty() {
             any = any.min(first);
-            continue;
         }
-        for class in rule
+        let of_rule = rule
             .services
             .iter()
-            .flat_map(|at| &services.of_service[*at as usize])
-        {
-            let known = classes.entry(*class).or_insert(First::NONE);
-            *known = known.min(first);
-        }
+            .flat_map(|at| &services.of_service[*at as usize]);
+        classes.extend(of_rule.map(|class| (*class, first)));
     }
-    let classes = classes
-        .into_iter()
-        .map(|(class, first)| (class, first.min(any)))
-        .filter(|(_, first)| *first != any)
-        .collect();
-    Profile { any, classes }
+    Profile::of(any, classes)
 }

@@ -40,6 +40,7 @@ pub(super) fn write(
     let mut pair_index: Vec<U32> = Vec::with_capacity(sources * stride);
     let shared = cells.row_from_anybody(groups, classes);
     let mut row = Vec::with_capacity(destinations);
+    let mut block = Vec::with_capacity(BLOCK);
     for source in 0..sources {
         row.clone_from(&shared);
         cells.add_source(&mut row, source, groups, classes);
@@ -48,16 +49,15 @@ pub(super) fn write(
             .chunks(BLOCK)
             .zip(classes.destination.modes.chunks(BLOCK))
         {
-            let mut block: Vec<u32> = chunk
-                .iter()
-                .zip(modes)
-                .map(|(cell, other)| row_set_of.get(*cell, mode.max(*other), &cells, &mut rows))
-                .collect();
+            block.clear();
+            for (cell, other) in chunk.iter().zip(modes) {
+                block.push(row_set_of.get(*cell, mode.max(*other), &cells, &mut rows));
+            }
             // Columns that no class has deny by the first row set, like everything unknown.
             block.resize(BLOCK, 0);
-            let (number, new) = blocks.number(block.clone());
+            let (number, new) = blocks.number_of(&block);
             if new {
-                block_rows.extend(block.into_iter().map(U32::new));
+                block_rows.extend(block.iter().map(|row_set| U32::new(*row_set)));
             }
             pair_index.push(U32::new(number));
         }

@@ -76,7 +76,7 @@ impl<'a> RowSets<'a> {
                 exceptions.push((class, row));
             }
         }
-        let slots = self.slots(exceptions);
+        let slots = self.slots(&exceptions);
         let (set, new) = self.sets.number((default_row, slots));
         if new {
             let Slots {
@@ -104,22 +104,12 @@ impl<'a> RowSets<'a> {
         let any = profiles
             .iter()
             .fold(First::NONE, |any, profile| any.min(profile.any));
-        let mut all: Vec<(u32, First)> = profiles
+        let all = profiles
             .iter()
             .flat_map(|profile| &profile.classes)
             .copied()
             .collect();
-        all.sort_unstable_by_key(|(class, _)| *class);
-        let classes = all
-            .chunk_by(|one, other| one.0 == other.0)
-            .map(|same| {
-                (
-                    same[0].0,
-                    same.iter().fold(any, |first, (_, other)| first.min(*other)),
-                )
-            })
-            .collect();
-        Profile { any, classes }
+        Profile::of(any, all)
     }
 
     fn verdict(&mut self, first: First, mode: Mode) -> u32 {
@@ -175,10 +165,10 @@ impl<'a> RowSets<'a> {
     }
 
     /// The slots that hold exactly these exceptions; the same exceptions share them.
-    fn slots(&mut self, exceptions: Vec<(u32, u32)>) -> u32 {
-        let (number, new) = self.exceptions.number(exceptions.clone());
+    fn slots(&mut self, exceptions: &[(u32, u32)]) -> u32 {
+        let (number, new) = self.exceptions.number_of(exceptions);
         if new {
-            let (multiplier, mask, shift) = collision_free(&exceptions, self.class_count);
+            let (multiplier, mask, shift) = collision_free(exceptions, self.class_count);
             let first = index(self.slots.len());
             let empty = RowSlot {
                 service_class: U32::new(NONE),
@@ -186,7 +176,7 @@ impl<'a> RowSets<'a> {
             };
             self.slots
                 .resize(self.slots.len() + mask as usize + 1, empty);
-            for (class, row) in &exceptions {
+            for (class, row) in exceptions {
                 let at = first + row_slot(*class, multiplier, shift, mask);
                 self.slots[at as usize] = RowSlot {
                     service_class: U32::new(*class),
