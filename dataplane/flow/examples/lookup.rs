@@ -224,6 +224,45 @@ fn sweep(cache: &mut FlowCache) -> (f64, f64) {
     sorted(pieces)
 }
 
+/// A flood of one-packet flows into a cache of `flows`, each evicting the oldest embryonic one.
+fn flood(flows: u64) -> (f64, f64) {
+    let options = CacheOptions {
+        flows_max: u32::try_from(flows).expect("flows fit u32"),
+        ..CacheOptions::default()
+    };
+    let mut cache = FlowCache::new(&options, [mix(1), mix(2)]).expect("memory");
+    let mut records = 0_u64;
+    let mut sink = |record: &FlowRecord| records += black_box(record).packets_fwd;
+    let facts = plain();
+    let new = NewFlow {
+        facts: &facts,
+        ingress_port: 0,
+        path: &Path::default(),
+    };
+    let mut keys = vec![FlowKey::new(&tuple(0, proto::UDP), 0); PIECE];
+    let mut pieces = Vec::new();
+    for number in 0..(flows as usize / PIECE).max(100) {
+        for (i, key) in keys.iter_mut().enumerate() {
+            *key = FlowKey::new(&tuple((number * PIECE + i) as u64, proto::UDP), 0);
+        }
+        let start = Instant::now();
+        for burst in keys.chunks(BURST) {
+            for (key, _) in burst {
+                cache.prefetch_bucket(cache.hash(key));
+            }
+            for (key, side) in burst {
+                let admission = cache.insert(cache.hash(key), key, *side, &new, 1, &mut sink);
+                assert!(admission != Admission::Full, "the oldest gives way");
+            }
+        }
+        if cache.counters().flows_evicted > PIECE as u64 {
+            pieces.push(start.elapsed().as_nanos() as f64 / PIECE as f64);
+        }
+    }
+    black_box(records);
+    sorted(pieces)
+}
+
 fn main() {
     let asked: Vec<u64> = std::env::args()
         .skip(1)
@@ -243,6 +282,7 @@ fn main() {
     for flows in sizes {
         let (mut cache, opened) = fill(flows, proto::UDP, false);
         print(flows, "new flow (first packet)", opened);
+        print(flows, "new flow that evicts one", flood(flows));
         print(
             flows,
             "find",
