@@ -131,90 +131,45 @@ fn counters_do_not_wrap_where_their_hot_parts_do() {
     assert_eq!((record.first_ns, record.last_ns), (START, START + SECOND));
 }
 
+/// Plays one flow and checks that it lasts for its timeout and no longer.
+fn lasts_for(timeout_ns: u64, reason: FlowEndReason, play: impl Fn(&mut House)) {
+    let mut house = House::new(&options(16, 0));
+    play(&mut house);
+    house.now += timeout_ns - SECOND;
+    house.wait(SECOND - 1);
+    assert_eq!(house.cache.counters().flows, 1, "before {timeout_ns}");
+    house.now += 2 * SECOND;
+    house.wait(2 * SECOND);
+    assert_eq!(house.cache.counters().flows, 0, "after {timeout_ns}");
+    assert_eq!(house.records.last().unwrap().end_reason, reason.byte());
+}
+
 #[test]
 fn each_class_has_its_idle_timeout() {
+    let (idle, eof) = (FlowEndReason::IdleTimeout, FlowEndReason::EndOfFlow);
     let timeouts = Timeouts::default();
     let udp = tuple(1, 40_000, 2, 53, proto::UDP);
-    let check = |play: &dyn Fn(&mut House), timeout_ns: u64, reason: FlowEndReason| {
-        let mut house = House::new(&options(16, 0));
-        play(&mut house);
-        house.now += timeout_ns - SECOND;
-        house.wait(SECOND - 1);
-        assert_eq!(house.cache.counters().flows, 1, "before {timeout_ns}");
-        house.now += 2 * SECOND;
-        house.wait(2 * SECOND);
-        assert_eq!(house.cache.counters().flows, 0, "after {timeout_ns}");
-        assert_eq!(house.records.last().unwrap().end_reason, reason.byte());
-    };
-    let idle = FlowEndReason::IdleTimeout;
-    let tcp = tuple(1, 40_000, 2, 80, proto::TCP);
-    check(
-        &|h| {
-            h.packet(udp, &plain(60));
-        },
-        timeouts.udp_single_ns,
-        idle,
-    );
-    check(
-        &|h| {
-            h.packet(udp, &plain(60));
-            h.packet(back(udp), &plain(60));
-        },
-        timeouts.udp_paired_ns,
-        idle,
-    );
-    check(
-        &|h| {
-            h.tcp(tcp, T::SYN);
-        },
-        timeouts.tcp_opening_ns,
-        idle,
-    );
-    check(
-        &|h| {
-            h.handshake(tcp);
-        },
-        timeouts.tcp_established_ns,
-        idle,
-    );
-    check(
-        &|h| {
-            h.tcp(tcp, T::ACK);
-        },
-        timeouts.tcp_one_way_ns,
-        idle,
-    );
-    check(
-        &|h| {
-            h.tcp(tcp, T::FIN);
-        },
-        timeouts.tcp_closing_ns,
-        idle,
-    );
-    let eof = FlowEndReason::EndOfFlow;
-    check(
-        &|h| {
-            h.tcp(tcp, T::RST);
-        },
-        timeouts.tcp_closed_ns,
-        eof,
-    );
-    let icmp = tuple(1, 7, 2, 7, proto::ICMP);
-    check(
-        &|h| {
-            h.packet(icmp, &plain(60));
-        },
+    let one_packet = |t| move |h: &mut House| assert!(h.packet(t, &plain(60)).is_some());
+    lasts_for(timeouts.udp_single_ns, idle, one_packet(udp));
+    lasts_for(timeouts.udp_paired_ns, idle, |h| {
+        one_packet(udp)(h);
+        one_packet(back(udp))(h);
+    });
+    lasts_for(
         timeouts.icmp_ns,
         idle,
+        one_packet(tuple(1, 7, 2, 7, proto::ICMP)),
     );
-    let gre = tuple(1, 0, 2, 0, 47);
-    check(
-        &|h| {
-            h.packet(gre, &plain(60));
-        },
-        timeouts.other_ns,
-        idle,
-    );
+    lasts_for(timeouts.other_ns, idle, one_packet(tuple(1, 0, 2, 0, 47)));
+    let tcp = tuple(1, 40_000, 2, 80, proto::TCP);
+    let one_segment = |flags| move |h: &mut House| assert!(h.tcp(tcp, flags).is_some());
+    lasts_for(timeouts.tcp_opening_ns, idle, one_segment(T::SYN));
+    lasts_for(timeouts.tcp_one_way_ns, idle, one_segment(T::ACK));
+    lasts_for(timeouts.tcp_closing_ns, idle, one_segment(T::FIN));
+    lasts_for(timeouts.tcp_closed_ns, eof, one_segment(T::RST));
+    lasts_for(timeouts.tcp_established_ns, idle, |h| {
+        h.handshake(tcp);
+    });
 }
 
 #[test]
