@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use cli::replay::capture::{Capture, CaptureError, inspect};
+use cli::replay::capture::{Capture, CaptureError, Refused, inspect};
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
@@ -177,8 +177,8 @@ fn interfaces_of_other_kinds_behind_frames_end_the_reading() {
     file.extend(interface(1, 96));
     let capture = inspect_bytes(&file).expect("a capture");
     assert_eq!(
-        (capture.frames, capture.cut, capture.mixed_snapshots),
-        (2, None, true)
+        (capture.frames, capture.cut, capture.refused),
+        (2, None, Some(Refused::MixedSnapshots))
     );
 }
 

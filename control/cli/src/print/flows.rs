@@ -1,5 +1,8 @@
 //! Flows: names first, addresses second.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use api::Flow;
 use api::words::{Action, VerdictSource};
 
@@ -90,9 +93,15 @@ fn cells(flow: &Flow) -> [String; 9] {
     ]
 }
 
+/// Segments that every policy has; they say less than those an operator has named.
+const BUILT_IN: &[&str] = &["any", "internet", "unmanaged"];
+
 /// Name of the workload; else the address with the segment it is in.
-fn end(name: Option<&str>, segments: &[std::sync::Arc<str>], address: &std::net::IpAddr) -> String {
-    match (name, segments.first()) {
+fn end(name: Option<&str>, segments: &[Arc<str>], address: &IpAddr) -> String {
+    let named = segments
+        .iter()
+        .find(|segment| !BUILT_IN.contains(&&***segment));
+    match (name, named.or(segments.first())) {
         (Some(name), _) => name.to_owned(),
         (None, Some(segment)) => format!("{address} ({segment})"),
         (None, None) => address.to_string(),

@@ -15,6 +15,8 @@ use super::pcapng;
 
 /// libpcap's limit for one captured frame on Ethernet, bytes (`MAXIMUM_SNAPLEN`).
 pub(super) const FRAME_BYTES_MAX: u32 = 262_144;
+/// Minor part of the pcap format's last number, 2.4.
+pub(super) const PCAP_MINOR_LAST: u16 = 4;
 /// LINKTYPE_ETHERNET of the tcpdump.org registry.
 pub(super) const LINK_TYPE_ETHERNET: u16 = 1;
 
@@ -27,9 +29,17 @@ pub struct Capture {
     pub frames: u64,
     /// Where and why reading ends before the end of the file.
     pub cut: Option<Cut>,
-    /// Interfaces have different snapshot lengths. libpcap refuses such files, see
-    /// [`super::rewrite`].
-    pub mixed_snapshots: bool,
+    /// Why libpcap refuses the file although it can be read, see [`super::rewrite`].
+    pub refused: Option<Refused>,
+}
+
+/// What libpcap refuses and other readers do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// pcapng: interfaces have different snapshot lengths.
+    MixedSnapshots,
+    /// pcap: the minor part of the format's number is above 4, the last there is.
+    UnknownMinor,
 }
 
 /// The place from which on a capture cannot be read.
@@ -331,7 +341,7 @@ fn walk_pcap<R: Read>(
         format: "pcap",
         frames,
         cut,
-        mixed_snapshots: false,
+        refused: (major == 2 && minor > PCAP_MINOR_LAST).then_some(Refused::UnknownMinor),
     })
 }
 

@@ -15,7 +15,7 @@ mod workspace;
 use std::io::Write;
 use std::time::Duration;
 
-pub use capture::{Capture, CaptureError, Cut};
+pub use capture::{Capture, CaptureError, Cut, Refused};
 pub use report::{Summary, order, summary};
 pub use run::Replayed;
 pub use workspace::WorkspaceError;

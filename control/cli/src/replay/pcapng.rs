@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::capture::{
-    Capture, Cut, FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order, Source, Step, Stop,
+    Capture, Cut, FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order, Refused, Source, Step, Stop,
 };
 use super::link_type::link_type_name;
 
@@ -55,7 +55,7 @@ pub(super) fn walk<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
         format: "pcapng",
         frames,
         cut,
-        mixed_snapshots: section.mixed_snapshots,
+        refused: section.mixed_snapshots.then_some(Refused::MixedSnapshots),
     })
 }
 

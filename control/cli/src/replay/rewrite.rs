@@ -1,14 +1,17 @@
-//! Rewrites a pcapng file as a plain pcap file with nanoseconds.
+//! Rewrites files that libpcap refuses and other readers do not.
 //!
-//! libpcap, and with it net_pcap, ends at an interface whose snapshot length differs from the
+//! pcapng as pcap with nanoseconds: libpcap, and with it net_pcap, ends at an interface whose snapshot length differs from the
 //! first one's, although such files are legal and common (several interfaces captured at once).
 //! The frames are the same ones, in the same order, at the same times.
+//!
+//! pcap of an unknown minor number as 2.4: nothing after 2.4 was ever defined, so the rest of the
+//! file is read as 2.4 or not at all.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use super::capture::{FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order};
+use super::capture::{FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order, PCAP_MINOR_LAST};
 use super::pcapng::{
     BLOCK_ENHANCED_PACKET, BLOCK_INTERFACE, BLOCK_PACKET, BLOCK_SECTION, BLOCK_SIMPLE_PACKET,
 };
@@ -57,6 +60,26 @@ pub(super) fn rewrite(from: &Path, to: &Path, frames: u64) -> io::Result<()> {
             _ => {}
         }
     }
+    sink.flush()
+}
+
+/// Copies a pcap file and says in the copy's header that it is of the last known number.
+///
+/// # Errors
+/// Reading or writing fails.
+pub(super) fn renumber(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = BufReader::new(File::open(from)?);
+    let mut sink = BufWriter::new(File::create(to)?);
+    let mut start = [0; 8];
+    source.read_exact(&mut start)?;
+    // The magic number 0xa1b2c3d4 or 0xa1b23c4d begins with its own first byte in big endian files.
+    let minor = match start[0] {
+        0xa1 => PCAP_MINOR_LAST.to_be_bytes(),
+        _ => PCAP_MINOR_LAST.to_le_bytes(),
+    };
+    start[6..].copy_from_slice(&minor);
+    sink.write_all(&start)?;
+    io::copy(&mut source, &mut sink)?;
     sink.flush()
 }
 
@@ -194,6 +217,7 @@ fn write_frame(
 
 #[cfg(test)]
 mod tests {
+    use super::super::capture::{Refused, inspect};
     use super::*;
 
     fn block(kind: u32, body: &[u8]) -> Vec<u8> {
@@ -240,10 +264,10 @@ mod tests {
             block(BLOCK_SIMPLE_PACKET, &fields(&[4, 0xcccc_cccc])),
         ];
         std::fs::write(&from, file.concat()).unwrap();
-        let capture = super::super::capture::inspect(&from).unwrap();
+        let capture = inspect(&from).unwrap();
         assert_eq!(
-            (capture.frames, capture.mixed_snapshots, &capture.cut),
-            (3, true, &None)
+            (capture.frames, capture.refused, &capture.cut),
+            (3, Some(Refused::MixedSnapshots), &None)
         );
         rewrite(&from, &to, capture.frames).unwrap();
         let header = fields(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, FRAME_BYTES_MAX, 1]);
@@ -256,6 +280,25 @@ mod tests {
             std::fs::read(&to).unwrap(),
             [header, frames.concat()].concat()
         );
-        assert_eq!(super::super::capture::inspect(&to).unwrap().frames, 3);
+        assert_eq!(inspect(&to).unwrap().frames, 3);
+    }
+
+    #[test]
+    fn a_pcap_file_of_an_unknown_minor_number_is_read_as_2_4() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (
+            directory.path().join("a.pcap"),
+            directory.path().join("b.pcap"),
+        );
+        let frame = fields(&[0, 0, 4, 4, 0xaaaa_aaaa]);
+        let file = |minor: u32| {
+            let header = fields(&[0xa1b2_c3d4, 2 | minor << 16, 0, 0, FRAME_BYTES_MAX, 1]);
+            [header, frame.clone()].concat()
+        };
+        std::fs::write(&from, file(8224)).unwrap();
+        assert_eq!(inspect(&from).unwrap().refused, Some(Refused::UnknownMinor));
+        renumber(&from, &to).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), file(4));
+        assert_eq!(inspect(&to).unwrap().refused, None);
     }
 }

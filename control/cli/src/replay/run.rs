@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::flow::FlowsFormat;
@@ -33,6 +34,8 @@ const FETCH_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The same where records go to a collector, which may take them slowly.
 const EXPORT_LIMIT: Duration = Duration::from_secs(120);
+/// Name of the port that the capture comes in at, in flows.
+const PORT_SHOWN: &str = "capture";
 /// How often a phase looks whether it is done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often progress is drawn.
@@ -191,21 +194,27 @@ impl<'a> Run<'a> {
     async fn finish_capture(&mut self) -> Result<(), CliError> {
         let limit = Duration::from_secs(self.args.timeout);
         let deadline = Instant::now() + limit;
-        let Some(mut dataplane) = self.dataplane.take() else {
+        // Taken out, so that both are killed should this wait end early.
+        let (Some(mut dataplane), Some(mut control)) = (self.dataplane.take(), self.control.take())
+        else {
             return Ok(());
         };
         let ended = loop {
-            match tokio::time::timeout(PROGRESS_INTERVAL, dataplane.wait()).await {
-                Ok(ended) => break ended.map_err(CliError::Runtime)?,
-                Err(_) => self.draw_progress().await,
+            tokio::select! {
+                ended = dataplane.wait() => break ended.map_err(CliError::Runtime)?,
+                _ = control.wait() => {
+                    self.clear_progress();
+                    return Err(control.ended_error("while the capture was being read").into());
+                }
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => self.draw_progress().await,
             }
             if Instant::now() > deadline {
                 self.clear_progress();
-                return Err(dataplane
-                    .hung_error("finish the capture (see --timeout)", limit)
-                    .into());
+                let what = "finish the capture (see --timeout)";
+                return Err(dataplane.hung_error(what, limit).into());
             }
         };
+        self.control = Some(control);
         self.clear_progress();
         if !ended.success() {
             return Err(dataplane
@@ -249,14 +258,17 @@ impl<'a> Run<'a> {
             ..FlowsQuery::default()
         };
         let mut lines = self.client.lines(endpoint::FLOWS, &query).await?;
+        let port: Arc<str> = PORT_SHOWN.into();
         let mut flows = Vec::new();
         while let Some(line) = lines.next().await? {
-            flows.push(serde_json::from_slice::<Flow>(&line).map_err(|error| {
-                ClientError::NotUnderstood {
+            let mut flow: Flow =
+                serde_json::from_slice(&line).map_err(|error| ClientError::NotUnderstood {
                     path: endpoint::FLOWS.to_owned(),
                     message: error.to_string(),
-                }
-            })?);
+                })?;
+            // The port is named after the private directory, and two replays would differ.
+            flow.ingress_port = Arc::clone(&port);
+            flows.push(flow);
         }
         flows.sort_by(order);
         Ok(Replayed {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use toml::{Table, Value};
 
-use super::capture::Capture;
-use super::rewrite::rewrite;
+use super::capture::{Capture, Refused};
+use super::rewrite::{renumber, rewrite};
 use crate::args::{Key, ReplayArgs};
 use crate::configuration::{path_text, set, write};
 use crate::error::CliError;
@@ -102,9 +102,10 @@ impl Workspace {
     /// Puts the capture into the directory: a link, because a port name cannot hold every
     /// character that a file name can; or a copy that libpcap reads where it would not the file.
     fn lay_capture(&self, path: &Path, capture: &Capture) -> Result<(), WorkspaceError> {
-        let lay = |target: PathBuf| match capture.mixed_snapshots {
-            true => rewrite(&target, &self.capture(), capture.frames),
-            false => std::os::unix::fs::symlink(target, self.capture()),
+        let lay = |target: PathBuf| match capture.refused {
+            None => std::os::unix::fs::symlink(target, self.capture()),
+            Some(Refused::MixedSnapshots) => rewrite(&target, &self.capture(), capture.frames),
+            Some(Refused::UnknownMinor) => renumber(&target, &self.capture()),
         };
         std::fs::canonicalize(path)
             .and_then(lay)
