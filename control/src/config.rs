@@ -463,8 +463,13 @@ pub fn load(path: &Path, named: bool, flags: &figment::value::Dict) -> Result<Co
             source,
         })?;
     }
-    let config: Config = Figment::from(Serialized::defaults(Config::default()))
-        .merge(Toml::file_exact(path))
+    let defaults = Figment::from(Serialized::defaults(Config::default()));
+    let with_file = if named || path.exists() {
+        defaults.merge(Toml::file_exact(path))
+    } else {
+        defaults
+    };
+    let config: Config = with_file
         .merge(Env::prefixed(ENV_PREFIX).split("__"))
         .merge(Serialized::defaults(flags))
         .extract()?;
