@@ -28,6 +28,10 @@ const HOUSEKEEPING_NS: u64 = 500_000_000;
 /// How long a stopping process waits for the control process to make room for the last records.
 const FLUSH_PATIENCE_NS: u64 = 3_000_000_000;
 
+/// How long a finished replay waits for the control process that is to read its records. A short
+/// capture is over before control has connected, and the region would go with this process.
+const ATTACH_PATIENCE_NS: u64 = 30_000_000_000;
+
 /// Why the process did not start, or ended. The message is shown to the operator as is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
@@ -125,6 +129,9 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
         region,
     };
     main.serve(&flags, threads.len());
+    if config.config.replay.finish {
+        main.await_reader(&flags);
+    }
     main.stop(&flags, threads)
 }
 
@@ -147,6 +154,17 @@ impl Main {
         {
             self.exchange(WAIT);
             self.keep_house();
+        }
+    }
+
+    /// Waits until a control process has the region, or a signal comes.
+    fn await_reader(&mut self, flags: &Flags) {
+        let began = system_ns();
+        while !self.link.is_connected()
+            && !flags.stop.load(Ordering::Relaxed)
+            && system_ns().saturating_sub(began) < ATTACH_PATIENCE_NS
+        {
+            self.exchange(WAIT);
         }
     }
 
