@@ -32,6 +32,9 @@ const FLUSH_PATIENCE_NS: u64 = 3_000_000_000;
 /// capture is over before control has connected, and the region would go with this process.
 const ATTACH_PATIENCE_NS: u64 = 30_000_000_000;
 
+/// How long an offline run waits for its control process.
+const CONTROL_PATIENCE_NS: u64 = 30_000_000_000;
+
 /// Why the process did not start, or ended. The message is shown to the operator as is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
@@ -105,19 +108,13 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
     };
     let drift = Drift::default();
     let clock = Clock::Tsc(TscClock::new(dpdk::rdtsc, dpdk::tsc_hz(), drift.clone()));
-    let mut threads = Vec::new();
+    let mut workers = Vec::new();
     for (index, (subscriber, lanes)) in subscribers.into_iter().zip(lanes).enumerate() {
-        let worker = make_worker(config, &region, index, subscriber, lanes, &clock, &flags)?;
-        threads.push(start_worker(config, index, worker, eal.clone(), &flags)?);
+        workers.push(make_worker(
+            config, &region, index, subscriber, lanes, &clock, &flags,
+        )?);
     }
-    facts.tell(RunState::Running);
     let ports = PortCounting::new(config, &region, ports)?;
-    eprintln!(
-        "running: {} lanes, {} workers, {}",
-        config.lanes.len(),
-        config.worker_count,
-        eal.dpdk_release()
-    );
     let mut main = Main {
         link,
         keeper,
@@ -128,10 +125,21 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
         housekept_ns: 0,
         region,
     };
-    main.serve(&flags, threads.len());
     if config.config.replay.finish {
-        main.await_reader(&flags);
+        main.await_control(&flags);
     }
+    let mut threads = Vec::new();
+    for (index, worker) in workers.into_iter().enumerate() {
+        threads.push(start_worker(config, index, worker, eal.clone(), &flags)?);
+    }
+    main.facts.tell(RunState::Running);
+    eprintln!(
+        "running: {} lanes, {} workers, {}",
+        config.lanes.len(),
+        config.worker_count,
+        eal.dpdk_release()
+    );
+    main.serve(&flags, threads.len());
     main.stop(&flags, threads)
 }
 
@@ -147,6 +155,18 @@ struct Main {
 }
 
 impl Main {
+    /// An offline run has no wire that will not wait: it begins when its control process is there.
+    fn await_control(&mut self, flags: &Flags) {
+        let began = system_ns();
+        while !self.link.is_connected() && !flags.stop.load(Ordering::Relaxed) {
+            self.exchange(WAIT);
+            if system_ns().saturating_sub(began) > CONTROL_PATIENCE_NS {
+                eprintln!("replay: no control process came; its records will be lost");
+                return;
+            }
+        }
+    }
+
     /// Carries messages until a signal comes or every worker has finished.
     fn serve(&mut self, flags: &Flags, workers: usize) {
         while !flags.stop.load(Ordering::Relaxed)
