@@ -77,7 +77,8 @@ pub fn applied(what: &str, result: &ApplyResult) -> Page {
     let mut page = Page::new();
     page.line(Tone::Good, format!("{what} is in force"));
     page.field(Tone::Plain, "revision", short(&result.revision));
-    if let Some(previous) = &result.previous_revision {
+    let previous = result.previous_revision.as_ref();
+    if let Some(previous) = previous.filter(|previous| **previous != result.revision) {
         page.field(
             Tone::Plain,
             "before",
