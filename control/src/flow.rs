@@ -6,6 +6,7 @@ use abi::verdict::{Coverage, InitiatorEvidence};
 use abi::{Action, FlowRecord, Mode, Reason, VerdictSource};
 use acl::Service;
 use api::flow::{FlowId, Tunnel};
+use api::words::{self, EndReason, Kind, NamedBy};
 use api::{Flow, Ts};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -125,6 +126,25 @@ pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
             known.unwrap_or_else(|| format!("rule-{id:016x}").into()),
         )
     };
+    Flow {
+        src_name: dictionary.and_then(|d| d.workload(&r.src)).cloned(),
+        dst_name: dictionary.and_then(|d| d.workload(&r.dst)).cloned(),
+        src_segments: src_identity.map_or_else(Vec::new, |i| i.segments.clone()),
+        dst_segments: dst_identity.map_or_else(Vec::new, |i| i.segments.clone()),
+        named_by: naming.by,
+        service: dictionary.and_then(|d| d.service(&service(r))).cloned(),
+        rule: rule_name(r.rule_id),
+        pending_rule: rule_name(r.pending_rule_id),
+        ingress_port: ports.of(r.ingress_port),
+        egress_port: some_if(r.egress_port != NO_PORT, ports.of(r.egress_port)),
+        ..unnamed(stored)
+    }
+}
+
+/// What a record tells by itself: every name is missing.
+fn unnamed(stored: &StoredFlow) -> Flow {
+    let r = &stored.record;
+    let evidence = r.initiator_evidence;
     let icmp = is_icmp(r.proto);
     Flow {
         seq: stored.seq,
@@ -134,15 +154,15 @@ pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
         last_ns: r.last_ns,
         src: end_address(r, r.src),
         dst: end_address(r, r.dst),
-        src_name: dictionary.and_then(|d| d.workload(&r.src)).cloned(),
-        dst_name: dictionary.and_then(|d| d.workload(&r.dst)).cloned(),
-        src_segments: src_identity.map_or_else(Vec::new, |i| i.segments.clone()),
-        dst_segments: dst_identity.map_or_else(Vec::new, |i| i.segments.clone()),
-        named_by: naming.by,
+        src_name: None,
+        dst_name: None,
+        src_segments: Vec::new(),
+        dst_segments: Vec::new(),
+        named_by: NamedBy::None,
         proto: r.proto,
         sport: r.sport,
         dport: r.dport,
-        service: dictionary.and_then(|d| d.service(&service(r))).cloned(),
+        service: None,
         icmp_type: some_if(icmp, r.icmp_type),
         icmp_code: some_if(icmp, r.icmp_code),
         pkts_fwd: r.packets_fwd,
@@ -151,25 +171,21 @@ pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
         bytes_rev: r.bytes_rev,
         dropped_packets: r.dropped_packets,
         dropped_bytes: r.dropped_bytes,
-        end_reason: word!(FlowEndReason, api::words::EndReason, r.end_reason),
-        kind: word!(RecordKind, api::words::Kind, r.kind),
-        verdict: word!(Action, api::words::Action, r.enforced),
-        verdict_source: word!(VerdictSource, api::words::VerdictSource, r.enforced_source),
-        rule: rule_name(r.rule_id),
-        pending_verdict: word!(Action, api::words::Action, r.pending),
-        pending_source: word!(VerdictSource, api::words::VerdictSource, r.pending_source),
-        pending_rule: rule_name(r.pending_rule_id),
-        mode: word!(Mode, api::words::Mode, r.mode),
-        coverage: word!(Coverage, api::words::Coverage, r.coverage),
+        end_reason: word!(FlowEndReason, EndReason, r.end_reason),
+        kind: word!(RecordKind, Kind, r.kind),
+        verdict: word!(Action, words::Action, r.enforced),
+        verdict_source: word!(VerdictSource, words::VerdictSource, r.enforced_source),
+        rule: None,
+        pending_verdict: word!(Action, words::Action, r.pending),
+        pending_source: word!(VerdictSource, words::VerdictSource, r.pending_source),
+        pending_rule: None,
+        mode: word!(Mode, words::Mode, r.mode),
+        coverage: word!(Coverage, words::Coverage, r.coverage),
         drop_reason: Reason::from_byte(r.drop_reason).map(|reason| reason.name().into()),
-        initiator_evidence: word!(
-            InitiatorEvidence,
-            api::words::InitiatorEvidence,
-            r.initiator_evidence
-        ),
-        initiator_confidence: r.initiator_evidence,
+        initiator_evidence: word!(InitiatorEvidence, words::InitiatorEvidence, evidence),
+        initiator_confidence: evidence,
         initiator_flipped: r.initiator_flipped != 0,
-        tcp_state: word!(TcpState, api::words::TcpState, r.tcp_state),
+        tcp_state: word!(TcpState, words::TcpState, r.tcp_state),
         tcp_flags_fwd: r.tcp_flags_fwd,
         tcp_flags_rev: r.tcp_flags_rev,
         rtt_initiator_us: some_if(r.rtt_initiator_us != 0, r.rtt_initiator_us),
@@ -185,8 +201,8 @@ pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
             .take(usize::from(r.vlan_count))
             .copied()
             .collect(),
-        ingress_port: ports.of(r.ingress_port),
-        egress_port: some_if(r.egress_port != NO_PORT, ports.of(r.egress_port)),
+        ingress_port: "".into(),
+        egress_port: None,
         epoch: r.epoch,
         flow_id: FlowId(r.flow_id),
         worker: r.worker,

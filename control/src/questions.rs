@@ -11,6 +11,7 @@ use api::explain::{EndNamed, ExplainQuery, RuleConsidered};
 use api::filter::Filter;
 use api::policy::{Rule, Rules, Segment, Segments, Workload, Workloads};
 use api::top::{Metric, TopBy, TopCounts, TopRow};
+use api::words;
 use api::{Explain, Flow, Top, TopQuery, Ts};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -249,7 +250,7 @@ impl App {
         let own = in_force.valid.segments.iter().map(|s| Segment {
             name: s.name.clone(),
             id: segment_id(&s.name),
-            mode: api::words::Mode::from_word(s.mode.name()),
+            mode: mode_word(s.mode),
             select: s.select.as_ref().map(ToString::to_string),
             addresses: s.addresses.iter().map(ToString::to_string).collect(),
             workloads: workload_names(&s.workloads),
@@ -349,9 +350,8 @@ impl App {
             Rule {
                 name: r.name.clone(),
                 tier: r.tier.name().to_owned(),
-                action: api::words::Action::from_word(r.action.name())
-                    .unwrap_or(api::words::Action::Deny),
-                mode: mode.and_then(api::words::Mode::from_word),
+                action: action_word(r.action),
+                mode: mode.and_then(words::Mode::from_word),
                 hits: hits.hits,
                 packets: hits.packets,
                 bytes: hits.bytes,
@@ -382,75 +382,31 @@ impl App {
         let asked = service_of(valid, &query.service)?;
         let report = policy::explain(&in_force.compiled, src, dst, &asked);
         let show = self.policy.show();
-        let covers = |s: &&policy::Service| {
-            s.ports.iter().any(|p| {
-                p.proto.is_some_and(|proto| proto == asked.proto)
-                    && (p.low..=p.high).contains(&asked.key())
-            })
-        };
-        let word = |action: abi::Action| {
-            api::words::Action::from_word(action.name()).unwrap_or(api::words::Action::Deny)
-        };
-        let source = |source: abi::VerdictSource| {
-            api::words::VerdictSource::from_word(source.name())
-                .unwrap_or(api::words::VerdictSource::Default)
-        };
-        let mode = |mode: abi::Mode| api::words::Mode::from_word(mode.name());
-        let end = |end: &policy::EndReport| EndNamed {
-            address: end.address,
-            name: end.workload.clone(),
-            segments: end.segments.clone(),
-            mode: mode(end.mode),
-        };
-        let label = |end: &policy::EndReport| {
-            let name = end
-                .workload
-                .clone()
-                .unwrap_or_else(|| end.address.to_string());
-            format!("{name} ({})", end.segments.join(", "))
-        };
+        let sentence = format!(
+            "{} from {} to {}: {}, because {}",
+            query.service,
+            end_label(&report.src),
+            end_label(&report.dst),
+            report.enforced.action,
+            report.enforced.reason
+        );
         Ok(Explain {
-            sentence: format!(
-                "{} from {} to {}: {}, because {}",
-                query.service,
-                label(&report.src),
-                label(&report.dst),
-                report.enforced.action,
-                report.enforced.reason
-            ),
-            src: end(&report.src),
-            dst: end(&report.dst),
+            sentence,
+            src: end_named(&report.src),
+            dst: end_named(&report.dst),
             proto: asked.proto,
             port: asked.key(),
-            services: valid
-                .services
-                .iter()
-                .filter(covers)
-                .map(|s| s.name.clone())
-                .collect(),
-            verdict: word(report.enforced.action),
-            verdict_source: source(report.enforced.source),
+            services: services_of(valid, &asked),
+            verdict: action_word(report.enforced.action),
+            verdict_source: source_word(report.enforced.source),
             rule: report.enforced.rule.clone(),
-            pending_verdict: word(report.pending.action),
-            pending_source: source(report.pending.source),
+            pending_verdict: action_word(report.pending.action),
+            pending_source: source_word(report.pending.source),
             pending_rule: report.pending.rule.clone(),
-            mode: mode(report.mode).unwrap_or(api::words::Mode::Observe),
-            coverage: api::words::Coverage::from_word(report.coverage.name())
-                .unwrap_or(api::words::Coverage::Uncovered),
-            considered: report
-                .matches
-                .iter()
-                .map(|m| RuleConsidered {
-                    rule: m.rule.name.clone(),
-                    tier: m.rule.tier.name().to_owned(),
-                    action: word(m.rule.action),
-                    why: if m.enforced == m.pending {
-                        m.enforced.clone()
-                    } else {
-                        format!("{}; were every test enforced: {}", m.enforced, m.pending)
-                    },
-                })
-                .collect(),
+            mode: mode_word(report.mode).unwrap_or(words::Mode::Observe),
+            coverage: words::Coverage::from_word(report.coverage.name())
+                .unwrap_or(words::Coverage::Uncovered),
+            considered: report.matches.iter().map(considered).collect(),
             revision: show.revision,
             epoch: report.epoch,
             since: show.adopted_ts,
@@ -471,6 +427,67 @@ impl App {
         let newest = snapshot.iter().rev().filter(meant).take(OBSERVED_MAX);
         newest.map(|stored| namer.flow(stored)).collect()
     }
+}
+
+fn action_word(action: abi::Action) -> words::Action {
+    words::Action::from_word(action.name()).unwrap_or(words::Action::Deny)
+}
+
+fn source_word(source: abi::VerdictSource) -> words::VerdictSource {
+    words::VerdictSource::from_word(source.name()).unwrap_or(words::VerdictSource::Default)
+}
+
+fn mode_word(mode: abi::Mode) -> Option<words::Mode> {
+    words::Mode::from_word(mode.name())
+}
+
+fn end_named(end: &policy::EndReport) -> EndNamed {
+    EndNamed {
+        address: end.address,
+        name: end.workload.clone(),
+        segments: end.segments.clone(),
+        mode: mode_word(end.mode),
+    }
+}
+
+fn end_label(end: &policy::EndReport) -> String {
+    let name = end
+        .workload
+        .clone()
+        .unwrap_or_else(|| end.address.to_string());
+    format!("{name} ({})", end.segments.join(", "))
+}
+
+fn considered(report: &policy::RuleReport) -> RuleConsidered {
+    RuleConsidered {
+        rule: report.rule.name.clone(),
+        tier: report.rule.tier.name().to_owned(),
+        action: action_word(report.rule.action),
+        why: if report.enforced == report.pending {
+            report.enforced.clone()
+        } else {
+            format!(
+                "{}; were every test enforced: {}",
+                report.enforced, report.pending
+            )
+        },
+    }
+}
+
+/// Names of the services that contain what was asked for.
+fn services_of(valid: &policy::ValidPolicy, asked: &acl::Service) -> Vec<String> {
+    let covers = |s: &&policy::Service| {
+        s.ports.iter().any(|p| {
+            p.proto.is_some_and(|proto| proto == asked.proto)
+                && (p.low..=p.high).contains(&asked.key())
+        })
+    };
+    valid
+        .services
+        .iter()
+        .filter(covers)
+        .map(|s| s.name.clone())
+        .collect()
 }
 
 /// An address, or the first address of a workload.

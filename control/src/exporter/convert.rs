@@ -65,16 +65,18 @@ fn interface(port: u16) -> u32 {
     }
 }
 
+/// The VLAN at a place of the stack, 0 none.
+fn vlan(record: &FlowRecord, at: usize) -> u16 {
+    let used = at < usize::from(record.vlan_count);
+    record.vlans.get(at).copied().filter(|_| used).unwrap_or(0)
+}
+
 /// A record as IPFIX carries it, its segments named by `naming`.
 #[must_use]
 pub fn biflow(record: &FlowRecord, naming: &Naming) -> ipfix::Biflow {
     let r = record;
     let [src, dst] = naming.identities(r).map(|names| names.map_or(0, |n| n.id));
     let vxlan = r.tunnel_kind == TunnelKind::Vxlan.byte();
-    let vlan = |at: usize| {
-        let used = at < usize::from(r.vlan_count);
-        r.vlans.get(at).copied().filter(|_| used).unwrap_or(0)
-    };
     let revision = naming
         .dictionary
         .as_deref()
@@ -107,7 +109,7 @@ pub fn biflow(record: &FlowRecord, naming: &Naming) -> ipfix::Biflow {
         forwarding_status: forwarding_status(r),
         ingress_interface: interface(r.ingress_port),
         egress_interface: interface(r.egress_port),
-        vlans: [vlan(0), vlan(1)],
+        vlans: [vlan(r, 0), vlan(r, 1)],
         layer2_segment_id: if vxlan {
             LAYER2_VXLAN | u64::from(r.tunnel_id)
         } else {
