@@ -150,6 +150,28 @@ impl Dictionary {
             .map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 
+    /// Names in all: identities and rules.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.identities.len() + self.rules.len()
+    }
+
+    /// Whether there is no name at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names of every identity.
+    pub fn identities(&self) -> impl Iterator<Item = &IdentityNames> {
+        self.identities.iter()
+    }
+
+    /// Every rule's id.
+    pub fn rule_ids(&self) -> impl Iterator<Item = u64> + '_ {
+        self.rules.keys().copied()
+    }
+
     /// Names of an identity.
     #[must_use]
     pub fn identity(&self, identity: u32) -> Option<&IdentityNames> {

@@ -229,6 +229,11 @@ impl PolicyService {
         lock(&self.current).in_force.clone()
     }
 
+    /// Gives the state directory back, when this process stops.
+    pub fn close(&self) {
+        lock(&self.store).unlock();
+    }
+
     /// How often changes ended how.
     #[must_use]
     pub fn outcomes(&self) -> PolicyOutcomes {

@@ -194,7 +194,10 @@ impl Running {
         }
         for task in self.tasks.drain(..) {
             task.abort();
+            // Aborted, or ended before.
+            let _ = task.await;
         }
+        self.app.policy.close();
         self.socket = None;
         tracing::info!("control has stopped");
     }

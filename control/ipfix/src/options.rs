@@ -115,6 +115,8 @@ pub(crate) struct Table {
 
 pub(crate) const SEGMENTS_ID: u16 = 267;
 pub(crate) const RULES_ID: u16 = 268;
+/// What was exported, metering reliability, exporting reliability.
+pub(crate) const STATISTICS_IDS: [u16; 3] = [266, 269, 270];
 
 /// RFC 7011 section 4.1.
 const STATISTICS: &[Column<Domain>] = columns! { Domain;

@@ -4,8 +4,8 @@
 use crate::element::OWN_PEN_DEFAULT;
 use crate::message::{Builder, HEADER_BYTES, Message, SET_HEADER_BYTES};
 use crate::options::{
-    Announcement, DomainRow, RULES_ID, RuleEntry, SEGMENTS_ID, SegmentEntry, Statistics,
-    rule_record, segment_record, tables, template,
+    Announcement, DomainRow, RULES_ID, RuleEntry, SEGMENTS_ID, STATISTICS_IDS, SegmentEntry,
+    Statistics, Table, rule_record, segment_record, tables, template,
 };
 use crate::record::{Biflow, Column, Personality, flow_columns, flow_template_id, write_row};
 
@@ -210,17 +210,36 @@ impl Session {
         })
     }
 
-    /// Sends every template, then every option, in messages of their own.
-    ///
-    /// Bounded by the sizes of the dictionaries.
-    pub fn announce(&mut self, now_ns: u64, out: &mut Vec<Message>) {
+    /// Sends the totals alone, after every flow: the last word of a session that ends. Nothing is
+    /// sent where nothing was announced, since the templates would be missing.
+    pub fn conclude(&mut self, now_ns: u64, out: &mut Vec<Message>) {
+        if self.announced_ns.is_some() {
+            for table in self.tables() {
+                if STATISTICS_IDS.contains(&table.id) {
+                    for record in &table.records {
+                        self.append(now_ns, table.id, record, true, out);
+                    }
+                }
+            }
+        }
         self.flush(now_ns, out);
+    }
+
+    fn tables(&self) -> Vec<Table> {
         let row = DomainRow {
             domain: self.settings.domain,
             announcement: &self.announcement,
             statistics: self.statistics,
         };
-        let tables = tables(&row, self.settings.pen);
+        tables(&row, self.settings.pen)
+    }
+
+    /// Sends every template, then every option, in messages of their own.
+    ///
+    /// Bounded by the sizes of the dictionaries.
+    pub fn announce(&mut self, now_ns: u64, out: &mut Vec<Message>) {
+        self.flush(now_ns, out);
+        let tables = self.tables();
         let flow_templates = [self.v4.template.clone(), self.v6.template.clone()];
         for template in &flow_templates {
             self.append(now_ns, TEMPLATE_SET, template, false, out);

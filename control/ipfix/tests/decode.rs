@@ -328,6 +328,33 @@ fn a_new_dictionary_entry_is_told_before_the_flow_that_needs_it() {
 }
 
 #[test]
+fn the_last_word_of_a_session_tells_the_totals_after_every_flow() {
+    let mut session = session(Settings::default());
+    let mut out = Vec::new();
+    session.conclude(NOW, &mut out);
+    assert!(out.is_empty(), "nothing was announced");
+    session.flow(NOW, &tcp_v4(), &mut out);
+    session.set_statistics(Statistics {
+        not_sent_flows: 7,
+        ..Statistics::default()
+    });
+    session.conclude(NOW, &mut out);
+    let collector = collect(&out);
+    let last = collector.records.last().unwrap();
+    assert_eq!((last.template, last.number(0, 166)), (270, 7));
+    let flow = collector
+        .records
+        .iter()
+        .position(|r| r.template == 256)
+        .unwrap();
+    assert_eq!(
+        flow,
+        collector.records.len() - 4,
+        "three tables follow the last flow"
+    );
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused_with_their_bounds() {
     let refused = |settings| Session::new(settings, Announcement::default()).unwrap_err();
     let small = Settings {

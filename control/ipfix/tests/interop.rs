@@ -312,6 +312,41 @@ fn tshark_finds_nothing_malformed_and_no_gap_in_the_sequence() {
 }
 
 #[test]
+fn tshark_agrees_that_options_count_in_the_sequence() {
+    if !installed("tshark") {
+        return;
+    }
+    let scratch = Scratch::new("tsharkseq");
+    let mut session = Session::new(Settings::default(), Announcement::default()).unwrap();
+    let mut out = Vec::new();
+    for (number, flow) in many_flows().iter().enumerate() {
+        let name = format!("segment {number}");
+        let id = u32::try_from(number).unwrap();
+        session.learn_segment(
+            NOW,
+            SegmentEntry {
+                id,
+                name,
+                revision: 1,
+            },
+            &mut out,
+        );
+        session.flow(NOW, flow, &mut out);
+    }
+    session.announce(NOW, &mut out);
+    session.conclude(NOW, &mut out);
+    let text = tshark(&scratch.0, &out, &["-V"]);
+    assert!(
+        text.matches("FlowSequence: ").count() >= 20,
+        "several messages"
+    );
+    assert!(!text.contains("Unexpected flow sequence"));
+    // The same messages without one of them: tshark does look.
+    out.remove(out.len() / 2);
+    assert!(tshark(&scratch.0, &out, &["-V"]).contains("Unexpected flow sequence"));
+}
+
+#[test]
 fn tshark_shows_reverse_counters_and_our_enterprise_values() {
     if !installed("tshark") {
         return;

@@ -5,7 +5,7 @@ use super::{ExportCounters, Told};
 use crate::clock::now_ns;
 use crate::config::{CollectorAddress, ExportConfig};
 use crate::flow::StoredFlow;
-use crate::names::{Naming, Registry};
+use crate::names::{Dictionary, IdentityNames, Naming, Registry};
 use crate::recent::Batch;
 use abi::Mode;
 use abi::image::RuleMode;
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Dictionary entries remembered as told; beyond, they are told again.
 const TOLD_MAX: usize = 65_536;
+/// Names of a policy that are told at once, before its first flow; those of a larger policy are told
+/// as they are needed.
+const TOLD_AT_ONCE_MAX: usize = 2048;
 
 pub(super) struct Sender {
     address: SocketAddr,
@@ -98,9 +101,8 @@ impl Sender {
             }
         }
         // The last word about losses, after the last flow.
-        self.session.flush(now_ns(), &mut self.out);
         self.refresh();
-        self.session.announce(now_ns(), &mut self.out);
+        self.session.conclude(now_ns(), &mut self.out);
         self.send();
     }
 
@@ -136,36 +138,56 @@ impl Sender {
         if self.learned.len() >= TOLD_MAX {
             self.learned.clear();
         }
-        let (epoch, revision) = (dictionary.epoch(), dictionary.revision_number());
-        for names in naming.identities(&flow.record).into_iter().flatten() {
-            if self.learned.insert((epoch, false, u64::from(names.id))) {
-                let name = names.joined.to_string();
-                let entry = ipfix::SegmentEntry {
-                    id: names.id,
-                    name,
-                    revision,
-                };
-                self.session.learn_segment(now_ns(), entry, &mut self.out);
+        if self.learned.insert((dictionary.epoch(), false, 0))
+            && dictionary.len() <= TOLD_AT_ONCE_MAX
+        {
+            for names in dictionary.identities() {
+                self.learn_segments(dictionary, names);
+            }
+            for id in dictionary.rule_ids() {
+                self.learn_rule(dictionary, id);
             }
         }
-        for id in [flow.record.rule_id, flow.record.pending_rule_id] {
-            let Some(rule) = dictionary.rule(id) else {
-                continue;
+        for names in naming.identities(&flow.record).into_iter().flatten() {
+            self.learn_segments(dictionary, names);
+        }
+        self.learn_rule(dictionary, flow.record.rule_id);
+        self.learn_rule(dictionary, flow.record.pending_rule_id);
+    }
+
+    fn learn_segments(&mut self, dictionary: &Dictionary, names: &IdentityNames) {
+        if self
+            .learned
+            .insert((dictionary.epoch(), false, u64::from(names.id)))
+        {
+            let name = names.joined.to_string();
+            let revision = dictionary.revision_number();
+            let entry = ipfix::SegmentEntry {
+                id: names.id,
+                name,
+                revision,
             };
-            if self.learned.insert((epoch, true, id)) {
-                let entry = ipfix::RuleEntry {
-                    id,
-                    name: rule.name.to_string(),
-                    revision,
-                    action: rule.action.byte(),
-                    mode: enforcement_mode(match rule.mode {
-                        RuleMode::Test => Some(Mode::Test),
-                        RuleMode::Enforce => Some(Mode::Enforce),
-                        _ => None,
-                    }),
-                };
-                self.session.learn_rule(now_ns(), entry, &mut self.out);
-            }
+            self.session.learn_segment(now_ns(), entry, &mut self.out);
+        }
+    }
+
+    fn learn_rule(&mut self, dictionary: &Dictionary, id: u64) {
+        let Some(rule) = dictionary.rule(id) else {
+            return;
+        };
+        if self.learned.insert((dictionary.epoch(), true, id)) {
+            let entry = ipfix::RuleEntry {
+                id,
+                name: rule.name.to_string(),
+                revision: dictionary.revision_number(),
+                action: rule.action.byte(),
+                mode: enforcement_mode(match rule.mode {
+                    RuleMode::Test => Some(Mode::Test),
+                    RuleMode::Enforce => Some(Mode::Enforce),
+                    RuleMode::Inherit => None,
+                }),
+            };
+            self.session.learn_rule(now_ns(), entry, &mut self.out);
         }
     }
 

@@ -93,7 +93,7 @@ pub(super) struct PolicyRecord {
 #[derive(Debug)]
 pub(super) struct Store {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
     log: File,
 }
 
@@ -147,11 +147,17 @@ impl Store {
             .map_err(io_error("open", &log_path))?;
         let mut store = Self {
             dir: dir.to_owned(),
-            _lock: lock,
+            lock,
             log,
         };
         store.mend_log()?;
         Ok(store)
+    }
+
+    /// Gives the directory back, for the next process; nothing is written afterwards.
+    pub(super) fn unlock(&self) {
+        // The end of the process does it too.
+        let _ = self.lock.unlock();
     }
 
     /// Writes a file beside its place, syncs it, and moves it there.

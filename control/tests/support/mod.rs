@@ -408,9 +408,8 @@ impl Client {
         stream.set_read_timeout(Some(WAIT)).unwrap();
         let length = body.len();
         // HTTP/1.0: the answer is not cut into pieces and ends with the connection.
-        let head = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body.as_bytes()).unwrap();
+        let ask = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(ask.as_bytes()).unwrap();
         stream
     }
 
