@@ -281,6 +281,51 @@ fn a_refused_policy_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn a_policy_whose_answer_was_lost_is_found_in_force_at_the_next_link() {
+    let (control, dataplane) = with_dataplane();
+    let first = control.client.apply(POLICY).unwrap();
+    dataplane.set_behaviour(Behaviour::AdoptAndHangUp);
+    let (status, error) = control
+        .client
+        .apply(&POLICY.replace("web-to-db", "web-may-ask-db"))
+        .unwrap_err();
+    assert_eq!((status, error.code), (503, ErrorCode::NoDataplane));
+    assert!(error.message.contains("not known"), "{}", error.message);
+    let status = control.client.wait("found", |s| s.policy.epoch == 2);
+    assert_eq!(status.policy.state, PolicyState::Adopted);
+    assert_ne!(status.policy.revision, first.revision);
+    assert_eq!(
+        dataplane.published(),
+        [1, 2],
+        "nothing had to be published again"
+    );
+    let log: PolicyLog = control.client.get("/v1/policy/log");
+    let outcomes: Vec<_> = log.entries.iter().map(|e| e.outcome).collect();
+    assert_eq!(
+        outcomes,
+        [Outcome::Adopted, Outcome::Disconnected, Outcome::Adopted]
+    );
+}
+
+#[test]
+fn a_control_process_without_state_learns_the_names_of_the_image_in_force() {
+    let (mut control, mut dataplane) = with_dataplane();
+    control.client.apply(POLICY).unwrap();
+    let image = dataplane.image();
+    control.stop();
+    std::fs::remove_dir_all(control.dir.path().join("state")).unwrap();
+    control.start();
+    control.client.wait("learned", |s| s.policy.epoch == 1);
+    dataplane.push(0, &record(Some(&image), 1));
+    control.collected(1);
+    let flows = control.flows("");
+    assert_eq!(flows[0].src_name.as_deref(), Some("web-1"));
+    assert_eq!(flows[0].rule.as_deref(), Some("web-to-db"));
+    // The next epoch is above what the dataplane has.
+    assert_eq!(control.client.apply(POLICY).unwrap().epoch, 2);
+}
+
+#[test]
 fn rollback_goes_back_to_the_previous_revision_under_a_new_epoch() {
     let (control, dataplane) = with_dataplane();
     let client = &control.client;

@@ -63,6 +63,8 @@ action = "allow"
 pub(crate) enum Behaviour {
     Adopt,
     Refuse,
+    /// Adopts, and the link breaks before the answer.
+    AdoptAndHangUp,
 }
 
 #[derive(Default)]
@@ -71,6 +73,7 @@ struct Played {
     in_force: (u64, [u8; 32]),
     image: Vec<u8>,
     published: Vec<u64>,
+    hang_up: bool,
 }
 
 /// The dataplane.
@@ -264,9 +267,14 @@ impl Talk {
             match stream.read(&mut buffer) {
                 Ok(0) => link = None,
                 Ok(bytes) => {
+                    let mut hang_up = false;
                     decoder.push(&buffer[..bytes]);
                     while let Some(message) = decoder.next().unwrap() {
                         self.act(stream, message);
+                        hang_up |= std::mem::take(&mut self.played.lock().unwrap().hang_up);
+                    }
+                    if hang_up {
+                        link = None;
                     }
                 }
                 Err(_) => {}
@@ -304,6 +312,10 @@ impl Talk {
                 );
                 played.in_force = (epoch, Sha256::digest(&image).into());
                 played.image = image;
+                if *self.behaviour.lock().unwrap() == Behaviour::AdoptAndHangUp {
+                    played.hang_up = true;
+                    return;
+                }
                 let published_to_adopted_ns = 42_000;
                 send(
                     stream,
