@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The demo's servers. `hosts.py db ADDRESS PORT` answers queries; `hosts.py web ADDRESS PORT DB-ADDRESS DB-PORT`
-answers HTTP and asks the database for every page, as a shop does."""
+"""The demo's hosts. `hosts.py db ADDRESS PORT` answers queries; `hosts.py web ADDRESS PORT DB-ADDRESS DB-PORT`
+answers HTTP and asks the database for every page, as a shop does; `hosts.py ask ADDRESS PORT QUERY` is a client of
+the database."""
 import http.server
 import socket
 import socketserver
@@ -43,8 +44,19 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
+def ask(address, port, query):
+    try:
+        with socket.create_connection((address, port), timeout=2) as link:
+            link.sendall(query.encode() + b"\n")
+            print(link.makefile().readline().strip())
+    except OSError as error:
+        sys.exit("no answer from %s port %d: %s" % (address, port, error))
+
+
 def main():
     what, address, port = sys.argv[1], sys.argv[2], number(sys.argv[3])
+    if what == "ask":
+        return ask(address, port, sys.argv[4])
     if what == "web":
         Page.database = (sys.argv[4], number(sys.argv[5]))
     Server((address, port), Page if what == "web" else Database).serve_forever()

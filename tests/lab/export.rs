@@ -153,10 +153,8 @@ fn nfcapd_reads_the_flows_that_replay_prints() {
         let rows = replay(capture, collector.port);
         assert!(!rows.is_empty(), "{capture}: flows are printed");
         let (mut read, log) = collector.stop();
-        assert!(
-            log.contains("Sequence Errors: 0, Bad Packets: 0"),
-            "{capture}: {log}"
-        );
+        // nfdump 1.7 leaves options records out of its sequence count, so tshark judges that.
+        assert!(log.contains("Bad Packets: 0"), "{capture}: {log}");
         let mut printed: Vec<Vec<String>> = rows.iter().map(as_nfdump).collect();
         printed.sort();
         read.sort();

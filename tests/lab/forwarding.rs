@@ -21,6 +21,12 @@ pub(crate) fn promises() -> Vec<Promise> {
             show: files_pass_byte_for_byte_over_ipv4_and_ipv6,
         },
         Promise {
+            name: "forwarding::fragments_pass_and_are_one_flow",
+            needs: Needs::Namespaces,
+            programs: &["ping"],
+            show: fragments_pass_and_are_one_flow,
+        },
+        Promise {
             name: "forwarding::without_a_policy_everything_passes_and_is_recorded",
             needs: Needs::Namespaces,
             programs: &["curl", "python3", "ping"],
@@ -117,14 +123,6 @@ fn without_a_policy_everything_passes_and_is_recorded() {
             "ping", "-n", "-c", "1", "-w", "5", "-M", "do", "-s", size, address,
         ];
         let _ = lab.run("client", &whole, Duration::from_secs(10)).must();
-        // One that must be cut into fragments.
-        let _ = lab
-            .run(
-                "client",
-                &["ping", "-n", "-c", "1", "-w", "5", "-s", "4000", address],
-                Duration::from_secs(10),
-            )
-            .must();
     }
     let flow = appliance.flow("is the page", |flow| {
         flow["src"] == ATTACKER.v4 && flow["dport"] == 80
@@ -134,6 +132,32 @@ fn without_a_policy_everything_passes_and_is_recorded() {
         (&"allow".into(), &"no-policy".into()),
         "{flow}"
     );
+    finish(appliance);
+}
+
+/// Over af_xdp: DPDK's af_packet has the kernel put IPv4 fragments together before it sees them.
+fn fragments_pass_and_are_one_flow() {
+    let lab = Lab::new();
+    let lanes = "[[lane]]\nname = \"rack\"\ninside = \"vdev:net_af_xdp0,iface=in0\"\n\
+                 outside = \"vdev:net_af_xdp1,iface=out0\"\n";
+    let settings = Settings {
+        lanes: Some(lanes.to_owned()),
+        ..Settings::default()
+    };
+    let appliance = lab.appliance(&settings);
+    for address in [WEB.v4, WEB.v6] {
+        let command = [
+            "ping", "-n", "-c", "3", "-i", "0.2", "-w", "5", "-s", "4000", address,
+        ];
+        let _ = lab.run("client", &command, Duration::from_secs(10)).must();
+        let flow = appliance.flow("is the ping", |flow| flow["dst"] == address);
+        assert_eq!(
+            (&flow["pkts_fwd"], &flow["pkts_rev"]),
+            (&9.into(), &9.into()),
+            "{flow}"
+        );
+        assert_eq!(flow["dropped_packets"], 0, "{flow}");
+    }
     finish(appliance);
 }
 

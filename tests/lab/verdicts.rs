@@ -167,8 +167,7 @@ fn rejected_connections_are_answered_at_once() {
 
 fn limited_flows_keep_their_rate() {
     let lab = Lab::new();
-    let limit =
-        format!("action = \"limit\"\nlimit = {{ packets_per_second = {PACKETS_PER_SECOND} }}");
+    let limit = format!("action = \"limit\"\nrate = \"{PACKETS_PER_SECOND}pps\"");
     let rules = [rule(
         "slow-stream",
         ("clients", "shop-web"),
@@ -176,6 +175,7 @@ fn limited_flows_keep_their_rate() {
         &limit,
     )];
     let appliance = lab.appliance(&Settings {
+        dataplane: "[flow]\nactive_timeout = \"2s\"\n".to_owned(),
         policy: Some(policy("enforce", &rules)),
         ..Settings::default()
     });

@@ -80,6 +80,7 @@ impl<'lab> Appliance<'lab> {
             appliance.start_control();
         }
         appliance.wait_ready();
+        appliance.wait_policy(settings.policy.is_some() && !settings.apart);
         if let (true, Some(policy)) = (settings.apart, &settings.policy) {
             let _ = appliance.apply(policy).must();
         }
@@ -129,6 +130,16 @@ impl<'lab> Appliance<'lab> {
             ready || !self.first.runs()
         });
         assert!(ready, "the appliance is not ready\n{}", self.log());
+    }
+
+    /// Waits until the policy that `ringfence up` applies has been adopted.
+    fn wait_policy(&self, expected: bool) {
+        let is_adopted = || self.json(&["status"])["policy"]["state"] == "adopted";
+        assert!(
+            !expected || wait_until(READY_LIMIT, is_adopted),
+            "the policy was not adopted\n{}",
+            self.log()
+        );
     }
 
     /// Runs the CLI.
