@@ -196,21 +196,26 @@ fn limited_flows_keep_their_rate() {
     let sent = stream["sent"].as_u64().expect("sent");
     let passed = appliance.flow("is the stream", |flow| flow["dport"] == 7007)["rule"].clone();
     assert_eq!(passed, "slow-stream");
-    // Six seconds at the rate and one full bucket, in both directions together; half of it at least.
-    let (low, high) = (PACKETS_PER_SECOND * 6 / 4, PACKETS_PER_SECOND * 7);
+    // Six seconds at the rate and one full bucket; questions and echoes draw from the same one.
+    let there = stream["counted_there"]
+        .as_u64()
+        .expect("counted at the other end");
     let echoed = stream["echoed"].as_u64().expect("echoed");
+    let (low, high) = (PACKETS_PER_SECOND * 5, PACKETS_PER_SECOND * 8);
     assert!(
         sent > high * 2,
         "the stream is faster than the limit: {stream}"
     );
     assert!(
-        (low..=high).contains(&echoed),
+        (low..=high).contains(&(there + echoed)),
         "{low} to {high} packets pass: {stream}"
     );
+    // Besides the stream, the few datagrams that ask for the count may meet the limit.
     let limited = drops(&appliance, "limited");
+    let lost = sent - echoed;
     assert!(
-        limited >= sent - high,
-        "{limited} were counted as limited: {stream}"
+        (lost..lost + 20).contains(&limited),
+        "{limited} counted, {lost} lost: {stream}"
     );
     finish(appliance);
 }
