@@ -66,7 +66,12 @@ fn every_room_has_a_readme() {
         .filter(|path| path.file_name().is_some_and(|name| name == "Cargo.toml"));
     let rooms = manifests.filter_map(|path| path.parent().map(below_root));
     let findings: Vec<String> = rooms
-        .filter(|room| read(&format!("{room}/README.md")).lines().count() < README_LINES_MIN)
+        .filter(|room| {
+            read(format!("{room}/README.md").trim_start_matches('/'))
+                .lines()
+                .count()
+                < README_LINES_MIN
+        })
         .map(|room| format!("{room}/README.md"))
         .collect();
     assert_none(
