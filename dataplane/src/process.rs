@@ -28,10 +28,6 @@ const HOUSEKEEPING_NS: u64 = 500_000_000;
 /// How long a stopping process waits for the control process to make room for the last records.
 const FLUSH_PATIENCE_NS: u64 = 3_000_000_000;
 
-/// How long a finished replay waits for the control process that is to read its records. A short
-/// capture is over before control has connected, and the region would go with this process.
-const ATTACH_PATIENCE_NS: u64 = 30_000_000_000;
-
 /// How long an offline run waits for its control process.
 const CONTROL_PATIENCE_NS: u64 = 30_000_000_000;
 
@@ -174,17 +170,6 @@ impl Main {
         {
             self.exchange(WAIT);
             self.keep_house();
-        }
-    }
-
-    /// Waits until a control process has the region, or a signal comes.
-    fn await_reader(&mut self, flags: &Flags) {
-        let began = system_ns();
-        while !self.link.is_connected()
-            && !flags.stop.load(Ordering::Relaxed)
-            && system_ns().saturating_sub(began) < ATTACH_PATIENCE_NS
-        {
-            self.exchange(WAIT);
         }
     }
 
