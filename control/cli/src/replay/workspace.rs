@@ -15,6 +15,10 @@ use crate::configuration::{path_text, set, write};
 use crate::error::CliError;
 use crate::process::{Environment, remove_on_panic};
 
+/// Bytes of a buffer of a replay: the longest frame of a jumbo network, and some.
+const BUFFER_BYTES: i64 = 16_384;
+/// Buffers of a replay: a burst at a time is all that it holds, so 32 MiB are plenty.
+const BUFFERS: i64 = 2_048;
 /// Longest path of a Unix socket with its final NUL, bytes (unix(7), `sun_path`).
 const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// Flows that the cache can hold at most, whatever the size of the capture.
@@ -131,6 +135,10 @@ impl Workspace {
         );
         set(&mut table, "dataplane", "idle", "sleep");
         set(&mut table, "memory", "hugepages", "never");
+        // Headers are read from the first buffer of a frame: here no frame is in a hurry, so each
+        // fits one buffer, however deep its headers lie.
+        set(&mut table, "memory", "mbuf_bytes", BUFFER_BYTES);
+        set(&mut table, "memory", "mbufs", BUFFERS);
         set(&mut table, "eal", "file_prefix", self.file_prefix());
         let lane = Table::from_iter([
             ("name".to_owned(), Value::from("capture")),
