@@ -27,9 +27,8 @@ step() {
     shift 2
     printf '\n== %s: %s\n' "$name" "$*"
     begin=$SECONDS
-    timeout --kill-after=20 "$seconds" "$@" > >(tee "$log") 2>&1
-    code=$?
-    wait $! 2>/dev/null
+    timeout --kill-after=20 "$seconds" "$@" 2>&1 | tee "$log"
+    code=${PIPESTATUS[0]}
     p=$(sum passed "$log") f=$(sum failed "$log") s=$(sum ignored "$log")
     if ! grep -q '^test result:' "$log"; then
         if [ "$code" = 0 ]; then p=1; else f=1; fi
