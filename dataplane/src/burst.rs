@@ -38,6 +38,8 @@ pub(crate) struct Packet {
     wire_bytes: u32,
     /// Its VLAN stack or tunnel found no id, so it can have no flow.
     is_without_context: bool,
+    /// Place in the burst.
+    pub(crate) index: usize,
 }
 
 /// Stands in the key of packets that have no flow.
@@ -49,14 +51,13 @@ const NO_TUPLE: Tuple = Tuple {
     proto: 0,
 };
 
-/// Room for one burst, reused for all.
+/// Room for one burst, reused for all. A core takes it out while it works on a burst, so that a
+/// packet and its headers can be read while the core changes.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     headers: [Headers; BURST_MAX],
     packets: ArrayVec<Packet, BURST_MAX>,
     dispositions: [Disposition; BURST_MAX],
-    pub(crate) drops: usize,
-    pub(crate) answers: ArrayVec<AnswerTo, BURST_MAX>,
 }
 
 impl Default for Scratch {
@@ -65,8 +66,6 @@ impl Default for Scratch {
             headers: [const { Headers::new() }; BURST_MAX],
             packets: ArrayVec::new(),
             dispositions: [Disposition::Forward; BURST_MAX],
-            drops: 0,
-            answers: ArrayVec::new(),
         }
     }
 }
@@ -79,10 +78,6 @@ impl Scratch {
     pub(crate) fn headers(&self, index: usize) -> &Headers {
         &self.headers[index]
     }
-
-    pub(crate) fn packet(&self, index: usize) -> &Packet {
-        &self.packets[index]
-    }
 }
 
 impl Core {
@@ -93,47 +88,54 @@ impl Core {
     /// At most [`BURST_MAX`] frames.
     #[inline]
     pub fn process<F: Frame>(&mut self, frames: &[F], ingress: Ingress, now: u64) {
-        self.scratch.packets.clear();
-        self.scratch.answers.clear();
-        self.scratch.drops = 0;
-        self.parse_all(frames, now);
-        self.look_up_all();
+        let Some(mut scratch) = self.scratch.take() else {
+            return;
+        };
+        self.answers.clear();
+        self.drops = 0;
+        self.parse_all(&mut scratch, frames, now);
+        self.look_up_all(&mut scratch.packets);
         let mut permitted = 0;
-        for index in 0..self.scratch.packets.len() {
-            let disposition = self.decide(index, ingress);
-            self.scratch.dispositions[index] = disposition;
-            match disposition {
+        let Scratch {
+            headers,
+            packets,
+            dispositions,
+        } = &mut *scratch;
+        for ((packet, headers), disposition) in packets.iter_mut().zip(headers).zip(dispositions) {
+            *disposition = self.decide(packet, headers, ingress);
+            match *disposition {
                 Disposition::Forward => permitted += 1,
                 Disposition::Drop(reason) => self.count_drop(reason, ingress),
             }
         }
         if ingress.egress.is_none() {
-            self.counters.mirror_packets += self.scratch.packets.len() as u64;
+            self.counters.mirror_packets += packets.len() as u64;
         }
         if self.policy.is_superseded() {
             self.counters.superseded_packets += permitted;
         }
+        self.scratch = Some(scratch);
     }
 
     fn count_drop(&mut self, reason: Reason, ingress: Ingress) {
         // What a mirror port shows has ended here already; the verdict stands in the record.
         if ingress.egress.is_some() {
             self.counters.drops[reason.index()] += 1;
-            self.scratch.drops += 1;
+            self.drops += 1;
         }
     }
 
     #[inline]
-    fn parse_all<F: Frame>(&mut self, frames: &[F], now: u64) {
+    fn parse_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], now: u64) {
+        scratch.packets.clear();
         for frame in frames.iter().take(PREFETCH_AHEAD) {
             frame.prefetch();
         }
         let mut bytes = 0;
-        for (index, frame) in frames.iter().enumerate().take(BURST_MAX) {
+        for ((index, frame), headers) in frames.iter().enumerate().zip(&mut scratch.headers) {
             if let Some(ahead) = frames.get(index + PREFETCH_AHEAD) {
                 ahead.prefetch();
             }
-            let headers = &mut self.scratch.headers[index];
             parse(
                 frame.bytes(),
                 frame.wire_bytes(),
@@ -162,7 +164,7 @@ impl Core {
             self.flows.prefetch_bucket(hash);
             let is_without_context = context.is_none();
             let wire_bytes = frame.wire_bytes();
-            self.scratch.packets.push(Packet {
+            scratch.packets.push(Packet {
                 classified,
                 key,
                 side,
@@ -171,18 +173,19 @@ impl Core {
                 now,
                 wire_bytes,
                 is_without_context,
+                index,
             });
         }
-        self.counters.rx_packets += self.scratch.packets.len() as u64;
+        self.counters.rx_packets += scratch.packets.len() as u64;
         self.counters.rx_bytes += bytes;
     }
 
     #[inline]
-    fn look_up_all(&mut self) {
-        for packet in &self.scratch.packets {
-            self.flows.prefetch_entry(packet.hash);
+    fn look_up_all(&mut self, packets: &mut [Packet]) {
+        for packet in &*packets {
+            self.flows.prefetch_entry(packet.hash, packet.key.proto());
         }
-        for packet in &mut self.scratch.packets {
+        for packet in packets {
             if packet.classified.is_some() && !packet.is_without_context {
                 packet.found = self.flows.find(packet.hash, &packet.key);
             }
@@ -191,27 +194,26 @@ impl Core {
 
     /// What happens to one packet. Fail-closed: only the last line forwards.
     #[inline]
-    fn decide(&mut self, index: usize, ingress: Ingress) -> Disposition {
-        let mut packet = *self.packet(index);
+    fn decide(&mut self, packet: &mut Packet, headers: &Headers, ingress: Ingress) -> Disposition {
         if packet.wire_bytes > ingress.frame_bytes_max {
             return self.unflowed(Disposition::Drop(Reason::FrameTooLong));
         }
-        if let Some(dropped) = self.drop_malformed(index) {
+        if let Some(dropped) = self.drop_malformed(headers) {
             return self.unflowed(dropped);
         }
         let Some(classified) = packet.classified else {
-            return self.pass_non_ip(index);
+            return self.pass_non_ip(headers);
         };
         if classified.fragment.is_some()
-            && let Err(disposition) = self.follow_fragment(&mut packet, &classified)
+            && let Err(disposition) = self.follow_fragment(packet, &classified)
         {
             return self.unflowed(disposition);
         }
-        let flow = match self.count_in_flow(index, &packet, &classified, ingress) {
+        let flow = match self.count_in_flow(packet, headers, &classified, ingress) {
             Ok(flow) => flow,
             Err(disposition) => return disposition,
         };
-        self.verdict(index, &packet, &classified, flow, ingress)
+        self.verdict(packet, headers, &classified, flow, ingress)
     }
 
     fn unflowed(&mut self, disposition: Disposition) -> Disposition {
@@ -220,8 +222,8 @@ impl Core {
     }
 
     #[inline]
-    fn drop_malformed(&self, index: usize) -> Option<Disposition> {
-        let cause = self.scratch.headers(index).malformed;
+    fn drop_malformed(&self, headers: &Headers) -> Option<Disposition> {
+        let cause = headers.malformed;
         if cause.is_none() && !self.exceptions.is_forced(Condition::Malformed) || self.options.truth
         {
             return None;
@@ -232,8 +234,7 @@ impl Core {
             .then_some(Disposition::Drop(reason))
     }
 
-    fn pass_non_ip(&mut self, index: usize) -> Disposition {
-        let headers = self.scratch.headers(index);
+    fn pass_non_ip(&mut self, headers: &Headers) -> Disposition {
         let kind = headers.link.non_ip.unwrap_or(packet::NonIp::Other);
         let drops = self.exceptions.drops_non_ip(kind);
         let reason = headers.malformed.map_or(Reason::NonIp, malformed_reason);
@@ -288,8 +289,8 @@ impl Core {
     #[inline]
     fn count_in_flow(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         classified: &Classified,
         ingress: Ingress,
     ) -> Result<FlowIndex, Disposition> {
@@ -298,7 +299,7 @@ impl Core {
             let rejudged = if is_decided {
                 Rejudged::GoesOn
             } else {
-                self.judge_again(index, packet, flow)
+                self.judge_again(packet, headers, flow)
             };
             let facts = &classified.facts;
             if self
@@ -308,20 +309,20 @@ impl Core {
             {
                 self.counters.flow_packets += 1;
                 if rejudged == Rejudged::Killed {
-                    return Err(self.kill(index, packet, classified, flow, ingress));
+                    return Err(self.kill(packet, classified, flow, ingress));
                 }
                 return Ok(flow);
             }
         }
-        self.admit(index, packet, classified, ingress)
+        self.admit(packet, headers, classified, ingress)
     }
 
     /// A packet without a flow when the burst was looked up: by now an earlier packet of the burst
     /// may have created it, so `insert` looks again.
     fn admit(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         classified: &Classified,
         ingress: Ingress,
     ) -> Result<FlowIndex, Disposition> {
@@ -332,7 +333,7 @@ impl Core {
         {
             return Err(self.unflowed(Disposition::Drop(Reason::Midstream)));
         }
-        let path = path(self.scratch.headers(index), &self.options.key);
+        let path = path(headers, &self.options.key);
         let new = NewFlow {
             facts: &classified.facts,
             path: &path,
@@ -362,8 +363,8 @@ impl Core {
     #[inline]
     fn verdict(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         classified: &Classified,
         flow: FlowIndex,
         ingress: Ingress,
@@ -372,7 +373,7 @@ impl Core {
             // A denied flow may be turned round by a packet from its responder; anything else
             // holds for every packet.
             Some(verdict) if verdict.enforced == abi::Action::Allow => verdict,
-            settled => match self.judge(index, packet, flow, settled, ingress) {
+            settled => match self.judge(packet, headers, flow, settled, ingress) {
                 Ok(verdict) => verdict,
                 Err(reason) => return self.drop_in_flow(classified, flow, reason, ingress),
             },
@@ -384,8 +385,8 @@ impl Core {
             abi::Action::Deny | abi::Action::Reject => {
                 let reason = self.denial(flow, verdict);
                 if reason == Reason::RejectedByRule && ingress.egress.is_some() {
-                    self.scratch.answers.push(AnswerTo {
-                        packet: index,
+                    self.answers.push(AnswerTo {
+                        packet: packet.index,
                         both_ends: false,
                     });
                 }
@@ -439,10 +440,13 @@ impl Core {
 
     /// Whether the packet passes whatever the policy says about its flow: an ICMP error about a
     /// permitted flow, or neighbour discovery.
-    pub(crate) fn passes_by_itself(&mut self, index: usize) -> Option<abi::VerdictSource> {
-        let headers = self.scratch.headers(index);
+    pub(crate) fn passes_by_itself(
+        &mut self,
+        packet: &Packet,
+        headers: &Headers,
+    ) -> Option<abi::VerdictSource> {
         if let Some(quoted) = &headers.quoted {
-            let (key, _) = FlowKey::new(&quoted_tuple(quoted), self.packet(index).key.context());
+            let (key, _) = FlowKey::new(&quoted_tuple(quoted), packet.key.context());
             let about = self.flows.find(self.flows.hash(&key), &key)?;
             let (_, decision) = self.flows.decision(about)?;
             if decision.enforced.permits() {

@@ -2,7 +2,7 @@
 //! drive it with bytes.
 
 use crate::adopt::Subscriber;
-use crate::burst::{Packet, Scratch};
+use crate::burst::Scratch;
 use crate::config::{ClockSource, Config, FlowConfig, Key, ValidConfig};
 use crate::exception::{Condition, ExceptionTable};
 use crate::export::RecordSink;
@@ -10,6 +10,7 @@ use crate::port::BURST_MAX;
 use crate::token_bucket::TokenBucket;
 use abi::stats::CoreWriter;
 use abi::{CoreCounters, Reason};
+use arrayvec::ArrayVec;
 use flow::{
     CacheError, CacheOptions, FlowCache, FragmentFull, FragmentOptions, FragmentTable, IcmpKey,
     InitiatorRule, KeyHeader, KeyOptions, Timeouts,
@@ -108,7 +109,11 @@ pub struct Core {
     pub(crate) options: CoreOptions,
     pub(crate) counters: CoreCounters,
     pub(crate) sink: RecordSink,
-    pub(crate) scratch: Box<Scratch>,
+    /// Absent only while a burst is worked on.
+    pub(crate) scratch: Option<Box<Scratch>>,
+    /// Packets of the last burst that do not go on.
+    pub(crate) drops: usize,
+    pub(crate) answers: ArrayVec<AnswerTo, BURST_MAX>,
     answers_allowed: TokenBucket,
     writer: CoreWriter,
     commit_interval_ns: u64,
@@ -181,7 +186,9 @@ impl Core {
             options: core_options(&config.config),
             counters: CoreCounters::new(),
             sink,
-            scratch: Box::default(),
+            scratch: Some(Box::default()),
+            drops: 0,
+            answers: ArrayVec::new(),
             answers_allowed: TokenBucket::new(answers, (answers / ANSWER_BURST_DIVISOR).max(1)),
             writer,
             commit_interval_ns: nanos(config.config.dataplane.commit_interval),
@@ -256,33 +263,37 @@ impl Core {
     #[inline]
     #[must_use]
     pub fn forwards(&self, packet: usize) -> bool {
-        self.scratch.disposition(packet) == Disposition::Forward
+        self.scratch
+            .as_ref()
+            .is_some_and(|s| s.disposition(packet) == Disposition::Forward)
     }
 
     /// Whether any packet of the last burst does not go on.
     #[inline]
     #[must_use]
     pub fn has_drops(&self) -> bool {
-        self.scratch.drops > 0
+        self.drops > 0
     }
 
     /// Whether any packet of the last burst is to be answered.
     #[inline]
     #[must_use]
     pub fn has_answers(&self) -> bool {
-        !self.scratch.answers.is_empty()
+        !self.answers.is_empty()
     }
 
     /// The answers due for the last burst, one by one.
     #[must_use]
     pub fn answer(&self, slot: usize) -> Option<AnswerTo> {
-        self.scratch.answers.get(slot).copied()
+        self.answers.get(slot).copied()
     }
 
     /// The headers of a packet of the last burst.
     #[must_use]
-    pub fn headers(&self, packet: usize) -> &Headers {
-        self.scratch.headers(packet.min(BURST_MAX - 1))
+    pub fn headers(&self, packet: usize) -> Option<&Headers> {
+        self.scratch
+            .as_ref()
+            .map(|scratch| scratch.headers(packet.min(BURST_MAX - 1)))
     }
 
     /// The counters as they stand, ahead of what was committed last.
@@ -298,10 +309,6 @@ impl Core {
     /// Whether a condition that is not the case is forced by a test switch.
     pub(crate) fn holds(&self, condition: Condition, really: bool) -> bool {
         really || self.exceptions.is_forced(condition)
-    }
-
-    pub(crate) fn packet(&self, index: usize) -> &Packet {
-        self.scratch.packet(index)
     }
 
     /// Copies what the parts of the core count, and shows it to the control process.

@@ -8,6 +8,7 @@ use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
 use abi::{Action, Decision, Reason, VerdictSource};
 use acl::Service;
 use flow::{Classified, Ends, FlowIndex, Side, Tuple, Verdict, proto};
+use packet::Headers;
 
 use crate::core::Disposition;
 
@@ -26,15 +27,15 @@ impl Core {
     #[cold]
     pub(crate) fn judge_again(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         flow: FlowIndex,
     ) -> Rejudged {
         let (Some(ends), Some((_, old))) = (self.flows.ends(flow), self.flows.decision(flow))
         else {
             return Rejudged::GoesOn;
         };
-        let mut new = self.decide_flow(index, packet, &ends);
+        let mut new = self.decide_flow(packet, headers, &ends);
         self.counters.flows_rejudged += 1;
         let falls = old.enforced.permits() && !new.enforced.permits();
         if falls && old.on_change == OnChange::Keep {
@@ -59,15 +60,14 @@ impl Core {
     /// Drops the packet that met a killed flow, tells both ends, ends the flow.
     pub(crate) fn kill(
         &mut self,
-        index: usize,
         packet: &Packet,
         classified: &Classified,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Disposition {
         if ingress.egress.is_some() {
-            self.scratch.answers.push(AnswerTo {
-                packet: index,
+            self.answers.push(AnswerTo {
+                packet: packet.index,
                 both_ends: true,
             });
             self.flows
@@ -81,30 +81,30 @@ impl Core {
     #[cold]
     pub(crate) fn judge(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         flow: FlowIndex,
         settled: Option<Verdict>,
         ingress: Ingress,
     ) -> Result<Verdict, Reason> {
         match settled {
-            None => self.judge_new(index, packet, flow, ingress),
+            None => self.judge_new(packet, headers, flow, ingress),
             Some(verdict) if verdict.enforced == Action::Limit => Ok(verdict),
-            Some(verdict) => Ok(self.judge_denied(index, packet, flow, verdict, ingress)),
+            Some(verdict) => Ok(self.judge_denied(packet, headers, flow, verdict, ingress)),
         }
     }
 
     fn judge_new(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Result<Verdict, Reason> {
         let Some(ends) = self.flows.ends(flow) else {
             return Err(Reason::FlowTableFull);
         };
-        let decision = self.decide_flow(index, packet, &ends);
+        let decision = self.decide_flow(packet, headers, &ends);
         self.settle(flow, &decision, ingress);
         if decision.enforced == Action::Limit && !self.admits_flow(&decision, packet.now) {
             // Its next packet asks for a token again.
@@ -126,13 +126,13 @@ impl Core {
     /// has just begun.
     fn judge_denied(
         &mut self,
-        index: usize,
         packet: &Packet,
+        headers: &Headers,
         flow: FlowIndex,
         verdict: Verdict,
         ingress: Ingress,
     ) -> Verdict {
-        if self.passes_by_itself(index).is_some() {
+        if self.passes_by_itself(packet, headers).is_some() {
             return Verdict {
                 enforced: Action::Allow,
                 pending_permits: true,
@@ -150,7 +150,7 @@ impl Core {
             initiator: packet.side,
             ..ends
         };
-        let decision = self.decide_flow(index, packet, &begun);
+        let decision = self.decide_flow(packet, headers, &begun);
         if !decision.enforced.permits() {
             return verdict;
         }
@@ -206,10 +206,10 @@ impl Core {
     }
 
     /// What is decided about a flow with these ends, of which this packet is one.
-    fn decide_flow(&mut self, index: usize, packet: &Packet, ends: &Ends) -> Decision {
+    fn decide_flow(&mut self, packet: &Packet, headers: &Headers, ends: &Ends) -> Decision {
         self.counters.flows_judged += 1;
         let decision = self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now);
-        if let Some(source) = self.passes_by_itself(index) {
+        if let Some(source) = self.passes_by_itself(packet, headers) {
             return Decision {
                 enforced: Action::Allow,
                 enforced_source: source,

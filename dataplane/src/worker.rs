@@ -294,7 +294,9 @@ fn send_answers<P: Port>(
             &[To::Sender]
         };
         for &direction in directions {
-            let headers = core.headers(packet);
+            let Some(headers) = core.headers(packet) else {
+                break;
+            };
             let bytes = match (direction, headers.transport) {
                 (_, packet::Transport::Tcp(tcp)) => {
                     bench.answer.reset(frame.bytes(), headers, tcp, direction)

@@ -59,10 +59,11 @@ impl Drop for Running {
 /// A sentence.
 pub(crate) fn run(setup: &Setup<'_>) -> Result<Measured, String> {
     let running = start(setup)?;
-    let (mut stream, view) = connect(&running.dir.path().join("run/dataplane.sock"))?;
+    let mut link = connect(&running.dir.path().join("run/dataplane.sock"))?;
     if let Some(policy) = setup.policy {
-        publish(&mut stream, policy)?;
+        publish(&mut link, policy)?;
     }
+    let view = &link.view;
     let mut consumer = view
         .attach(0, std::process::id())
         .ok_or("the region has no worker")?
@@ -163,13 +164,20 @@ fn configuration(setup: &Setup<'_>, dir: &Path) -> String {
         core = setup.core,
         mbuf_bytes = crate::MBUF_BYTES - 128,
         id = std::process::id(),
-        flows = (setup.frames * 4).max(65_536),
+        flows = setup.frames.next_power_of_two(),
         capture = setup.capture.display(),
     )
 }
 
+/// The conversation with the dataplane.
+struct Link {
+    stream: UnixStream,
+    decoder: Decoder,
+    view: RegionView,
+}
+
 /// Says hello and maps the region.
-fn connect(path: &PathBuf) -> Result<(UnixStream, RegionView), String> {
+fn connect(path: &PathBuf) -> Result<Link, String> {
     let stream =
         UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut stream = stream;
@@ -184,9 +192,15 @@ fn connect(path: &PathBuf) -> Result<(UnixStream, RegionView), String> {
     loop {
         receive(&stream, &mut decoder, &mut descriptor)?;
         while let Some(message) = decoder.next().map_err(|error| error.to_string())? {
-            if let (Message::Region { .. }, Some(fd)) = (message, descriptor.take()) {
+            if let Message::Region { .. } = message
+                && let Some(fd) = descriptor.take()
+            {
                 let view = Region::open(fd).map_err(|error| error.to_string())?;
-                return Ok((stream, view));
+                return Ok(Link {
+                    stream,
+                    decoder,
+                    view,
+                });
             }
         }
     }
@@ -219,7 +233,7 @@ fn receive(
     Ok(())
 }
 
-fn publish(stream: &mut UnixStream, text: &str) -> Result<(), String> {
+fn publish(link: &mut Link, text: &str) -> Result<(), String> {
     let today = jiff::civil::date(2026, 1, 1);
     let valid = policy::load(text, "perf.toml", today).map_err(|error| error.to_string())?;
     let compiled = policy::compile(&valid, 1, today).map_err(|error| error.to_string())?;
@@ -227,17 +241,17 @@ fn publish(stream: &mut UnixStream, text: &str) -> Result<(), String> {
     let mut bytes = Vec::new();
     encode(&Message::PublishImage { epoch: 1, image }, &mut bytes)
         .map_err(|error| error.to_string())?;
-    stream
+    link.stream
         .write_all(&bytes)
         .map_err(|error| error.to_string())?;
-    let mut decoder = Decoder::new();
     let mut buffer = [0_u8; 4096];
     loop {
-        let count = stream
+        let count = link
+            .stream
             .read(&mut buffer)
             .map_err(|error| error.to_string())?;
-        decoder.push(&buffer[..count]);
-        while let Some(message) = decoder.next().map_err(|error| error.to_string())? {
+        link.decoder.push(&buffer[..count]);
+        while let Some(message) = link.decoder.next().map_err(|error| error.to_string())? {
             match message {
                 Message::Adopted { .. } => return Ok(()),
                 Message::Refused { sentence, .. } => {

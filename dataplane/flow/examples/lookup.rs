@@ -156,8 +156,8 @@ fn burst(cache: &mut FlowCache, lanes: &mut Lanes, at: usize, facts: &PacketFact
         *hash = cache.hash(key);
         cache.prefetch_bucket(*hash);
     }
-    for hash in &lanes.hashes {
-        cache.prefetch_entry(*hash);
+    for (hash, (key, _)) in lanes.hashes.iter().zip(keys) {
+        cache.prefetch_entry(*hash, key.proto());
     }
     for (i, (key, _)) in keys.iter().enumerate() {
         lanes.found[i] = cache.find(lanes.hashes[i], key);

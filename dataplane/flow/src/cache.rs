@@ -220,12 +220,13 @@ impl FlowCache {
         self.index.prefetch(hash);
     }
 
-    /// Phase 2: reads the index line, and asks for the lines of the entry it probably names.
+    /// Phase 2: reads the index line, and asks for the line of the entry it probably names; for TCP
+    /// whose sequence numbers are followed also for the line that keeps them.
     #[inline]
-    pub fn prefetch_entry(&self, hash: FlowHash) {
+    pub fn prefetch_entry(&self, hash: FlowHash, proto: u8) {
         if let Some(slot) = self.index.likely(hash) {
             prefetch(&self.hot, slot as usize);
-            if self.options.tcp_quality {
+            if self.options.tcp_quality && proto == crate::facts::proto::TCP {
                 prefetch(&self.cold, slot as usize);
             }
         }

@@ -6,7 +6,7 @@
 //! for packet   let c = classify(&headers, &key_options)         headers -> tuple, tags, facts
 //! for packet   let (key, side) = FlowKey::new(&c.tuple, context)
 //!              let hash = cache.hash(&key); cache.prefetch_bucket(hash)
-//! for packet   cache.prefetch_entry(hash)
+//! for packet   cache.prefetch_entry(hash, key.proto())
 //! for packet   let found = cache.find(hash, &key)
 //! for packet   match found and cache.account(index, side, &facts, now, &mut sink) {
 //!                  hit                     => index
