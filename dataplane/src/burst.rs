@@ -16,7 +16,7 @@ use crate::port::{BURST_MAX, Frame};
 use abi::Reason;
 use arrayvec::ArrayVec;
 use flow::{
-    Admission, Classified, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, NewFlow, Ports,
+    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, NewFlow, PacketFacts, Ports,
     Side, Step, Tuple, Verdict, classify, path, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
@@ -27,19 +27,20 @@ const PREFETCH_AHEAD: usize = 4;
 /// One packet on its way through a burst.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packet {
-    /// `None`: no flow (not IP).
-    classified: Option<Classified>,
     pub(crate) key: FlowKey,
-    pub(crate) side: Side,
     hash: FlowHash,
     found: Option<FlowIndex>,
     /// Nanoseconds since the Unix epoch: of the round, or of the capture.
     pub(crate) now: u64,
+    /// What its flow counts; `None` where it has none (not IP).
+    facts: Option<PacketFacts>,
     wire_bytes: u32,
+    pub(crate) side: Side,
+    is_fragment: bool,
     /// Its VLAN stack or tunnel found no id, so it can have no flow.
     is_without_context: bool,
     /// Place in the burst.
-    pub(crate) index: usize,
+    pub(crate) index: u8,
 }
 
 /// Stands in the key of packets that have no flow.
@@ -150,34 +151,45 @@ impl Core {
             } else {
                 now
             };
-            let classified = classify(headers, &self.options.key);
-            let has_context = self.options.has_context;
-            let context = match &classified {
-                Some(classified) if has_context => self.flows.intern_context(&classified.tags, now),
-                _ => Some(0),
-            };
-            let tuple = classified
-                .as_ref()
-                .map_or(&NO_TUPLE, |classified| &classified.tuple);
-            let (key, side) = FlowKey::new(tuple, context.unwrap_or(0));
-            let hash = self.flows.hash(&key);
-            self.flows.prefetch_bucket(hash);
-            let is_without_context = context.is_none();
-            let wire_bytes = frame.wire_bytes();
-            scratch.packets.push(Packet {
-                classified,
-                key,
-                side,
-                hash,
-                found: None,
-                now,
-                wire_bytes,
-                is_without_context,
-                index,
-            });
+            scratch
+                .packets
+                .push(self.identify(headers, index, frame.wire_bytes(), now));
         }
         self.counters.rx_packets += scratch.packets.len() as u64;
         self.counters.rx_bytes += bytes;
+    }
+
+    /// Key, hash and facts of one packet. The addresses are read once, into the key: a copy of them
+    /// in between would have to wait for the parser's stores.
+    #[inline(always)]
+    fn identify(&mut self, headers: &Headers, index: usize, wire_bytes: u32, now: u64) -> Packet {
+        let classified = classify(headers, &self.options.key);
+        let context = match &classified {
+            Some(classified) if self.options.has_context => {
+                self.flows.intern_context(&classified.tags, now)
+            }
+            _ => Some(0),
+        };
+        let tuple = classified
+            .as_ref()
+            .map_or(&NO_TUPLE, |classified| &classified.tuple);
+        let (key, side) = FlowKey::new(tuple, context.unwrap_or(0));
+        let hash = self.flows.hash(&key);
+        self.flows.prefetch_bucket(hash);
+        #[expect(clippy::cast_possible_truncation, reason = "below BURST_MAX")]
+        let index = index as u8;
+        Packet {
+            key,
+            hash,
+            found: None,
+            now,
+            facts: classified.as_ref().map(|classified| classified.facts),
+            wire_bytes,
+            side,
+            is_fragment: classified.as_ref().is_some_and(|c| c.fragment.is_some()),
+            is_without_context: context.is_none(),
+            index,
+        }
     }
 
     #[inline]
@@ -186,7 +198,7 @@ impl Core {
             self.flows.prefetch_entry(packet.hash, packet.key.proto());
         }
         for packet in packets {
-            if packet.classified.is_some() && !packet.is_without_context {
+            if packet.facts.is_some() && !packet.is_without_context {
                 packet.found = self.flows.find(packet.hash, &packet.key);
             }
         }
@@ -201,19 +213,19 @@ impl Core {
         if let Some(dropped) = self.drop_malformed(headers) {
             return self.unflowed(dropped);
         }
-        let Some(classified) = packet.classified else {
+        let Some(facts) = packet.facts else {
             return self.pass_non_ip(headers);
         };
-        if classified.fragment.is_some()
-            && let Err(disposition) = self.follow_fragment(packet, &classified)
+        if packet.is_fragment
+            && let Err(disposition) = self.follow_fragment(packet, headers)
         {
             return self.unflowed(disposition);
         }
-        let flow = match self.count_in_flow(packet, headers, &classified, ingress) {
+        let flow = match self.count_in_flow(packet, headers, &facts, ingress) {
             Ok(flow) => flow,
             Err(disposition) => return disposition,
         };
-        self.verdict(packet, headers, &classified, flow, ingress)
+        self.verdict(packet, headers, &facts, flow, ingress)
     }
 
     fn unflowed(&mut self, disposition: Disposition) -> Disposition {
@@ -249,8 +261,11 @@ impl Core {
     fn follow_fragment(
         &mut self,
         packet: &mut Packet,
-        classified: &Classified,
+        headers: &Headers,
     ) -> Result<(), Disposition> {
+        let Some(classified) = classify(headers, &self.options.key) else {
+            return Ok(());
+        };
         let Some((mut key, part)) = classified.fragment else {
             return Ok(());
         };
@@ -291,7 +306,7 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: &Headers,
-        classified: &Classified,
+        facts: &PacketFacts,
         ingress: Ingress,
     ) -> Result<FlowIndex, Disposition> {
         if let Some(flow) = packet.found {
@@ -301,7 +316,6 @@ impl Core {
             } else {
                 self.judge_again(packet, headers, flow)
             };
-            let facts = &classified.facts;
             if self
                 .flows
                 .account(flow, packet.side, facts, packet.now, &mut self.sink)
@@ -309,12 +323,12 @@ impl Core {
             {
                 self.counters.flow_packets += 1;
                 if rejudged == Rejudged::Killed {
-                    return Err(self.kill(packet, classified, flow, ingress));
+                    return Err(self.kill(packet, facts, flow, ingress));
                 }
                 return Ok(flow);
             }
         }
-        self.admit(packet, headers, classified, ingress)
+        self.admit(packet, headers, facts, ingress)
     }
 
     /// A packet without a flow when the burst was looked up: by now an earlier packet of the burst
@@ -323,11 +337,11 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: &Headers,
-        classified: &Classified,
+        facts: &PacketFacts,
         ingress: Ingress,
     ) -> Result<FlowIndex, Disposition> {
         if !self.options.truth
-            && self.holds(Condition::Midstream, classified.facts.is_midstream())
+            && self.holds(Condition::Midstream, facts.is_midstream())
             && self.exceptions.drops(Condition::Midstream)
             && self.flows.find(packet.hash, &packet.key).is_none()
         {
@@ -335,12 +349,12 @@ impl Core {
         }
         let path = path(headers, &self.options.key);
         let new = NewFlow {
-            facts: &classified.facts,
+            facts,
             path: &path,
             ingress_port: ingress.port,
         };
         if self.holds(Condition::FlowTableFull, packet.is_without_context) {
-            return Err(self.without_state(classified, packet.now));
+            return Err(self.without_state(packet, facts));
         }
         match self.flows.insert(
             packet.hash,
@@ -354,7 +368,7 @@ impl Core {
                 self.counters.flow_packets += 1;
                 Ok(flow)
             }
-            Admission::Full => Err(self.without_state(classified, packet.now)),
+            Admission::Full => Err(self.without_state(packet, facts)),
         }
     }
 
@@ -365,7 +379,7 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: &Headers,
-        classified: &Classified,
+        facts: &PacketFacts,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Disposition {
@@ -375,22 +389,22 @@ impl Core {
             Some(verdict) if verdict.enforced == abi::Action::Allow => verdict,
             settled => match self.judge(packet, headers, flow, settled, ingress) {
                 Ok(verdict) => verdict,
-                Err(reason) => return self.drop_in_flow(classified, flow, reason, ingress),
+                Err(reason) => return self.drop_in_flow(facts, flow, reason, ingress),
             },
         };
         self.count_verdict(verdict);
         match verdict.enforced {
             abi::Action::Allow => Disposition::Forward,
-            abi::Action::Limit => self.limit(packet, classified, flow, ingress),
+            abi::Action::Limit => self.limit(packet, facts, flow, ingress),
             abi::Action::Deny | abi::Action::Reject => {
                 let reason = self.denial(flow, verdict);
                 if reason == Reason::RejectedByRule && ingress.egress.is_some() {
                     self.answers.push(AnswerTo {
-                        packet: packet.index,
+                        packet: usize::from(packet.index),
                         both_ends: false,
                     });
                 }
-                self.drop_in_flow(classified, flow, reason, ingress)
+                self.drop_in_flow(facts, flow, reason, ingress)
             }
         }
     }
@@ -406,7 +420,7 @@ impl Core {
     fn limit(
         &mut self,
         packet: &Packet,
-        classified: &Classified,
+        facts: &PacketFacts,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Disposition {
@@ -415,24 +429,23 @@ impl Core {
             .policy
             .limits_mut()
             .and_then(|limits| limits.get_mut(limit_index))
-            .is_some_and(|bucket| bucket.admits_packet(classified.facts.ip_bytes, packet.now));
+            .is_some_and(|bucket| bucket.admits_packet(facts.ip_bytes, packet.now));
         if admitted {
             return Disposition::Forward;
         }
-        self.drop_in_flow(classified, flow, Reason::Limited, ingress)
+        self.drop_in_flow(facts, flow, Reason::Limited, ingress)
     }
 
     /// Drops a packet of a flow: the flow knows, and a denied flow is told at once.
     fn drop_in_flow(
         &mut self,
-        classified: &Classified,
+        facts: &PacketFacts,
         flow: FlowIndex,
         reason: Reason,
         ingress: Ingress,
     ) -> Disposition {
         if ingress.egress.is_some() {
-            self.flows
-                .note_drop(flow, classified.facts.ip_bytes, reason);
+            self.flows.note_drop(flow, facts.ip_bytes, reason);
         }
         self.flows.tell_denied(flow, &mut self.sink);
         Disposition::Drop(reason)

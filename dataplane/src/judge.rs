@@ -7,7 +7,7 @@ use crate::exception::Condition;
 use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
 use abi::{Action, Decision, Reason, VerdictSource};
 use acl::Service;
-use flow::{Classified, Ends, FlowIndex, Side, Tuple, Verdict, proto};
+use flow::{Ends, FlowIndex, PacketFacts, Side, Tuple, Verdict, proto};
 use packet::Headers;
 
 use crate::core::Disposition;
@@ -61,17 +61,17 @@ impl Core {
     pub(crate) fn kill(
         &mut self,
         packet: &Packet,
-        classified: &Classified,
+        facts: &PacketFacts,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Disposition {
         if ingress.egress.is_some() {
             self.answers.push(AnswerTo {
-                packet: packet.index,
+                packet: usize::from(packet.index),
                 both_ends: true,
             });
             self.flows
-                .note_drop(flow, classified.facts.ip_bytes, Reason::KilledOnChange);
+                .note_drop(flow, facts.ip_bytes, Reason::KilledOnChange);
         }
         self.flows.kill(flow, packet.now, &mut self.sink);
         Disposition::Drop(Reason::KilledOnChange)
@@ -169,12 +169,12 @@ impl Core {
 
     /// A packet that finds no room for its flow: the policy is asked for this packet alone, and it
     /// passes where it permits either direction, unless the exception policy drops.
-    pub(crate) fn without_state(&mut self, classified: &Classified, now: u64) -> Disposition {
+    pub(crate) fn without_state(&mut self, packet: &Packet, facts: &PacketFacts) -> Disposition {
         self.counters.unflowed_packets += 1;
         if self.exceptions.drops(Condition::FlowTableFull) {
             return Disposition::Drop(Reason::FlowTableFull);
         }
-        let tuple = classified.tuple;
+        let (tuple, now) = (packet.key.tuple(packet.side), packet.now);
         let back = Tuple {
             src: tuple.dst,
             dst: tuple.src,
@@ -182,7 +182,7 @@ impl Core {
             dst_port: tuple.src_port,
             proto: tuple.proto,
         };
-        let (kind, code) = match classified.facts.transport {
+        let (kind, code) = match facts.transport {
             flow::TransportFacts::Icmp { kind, code } => (kind, code),
             _ => (0, 0),
         };
