@@ -84,6 +84,8 @@ host() {
     local name=$1
     ip netns add "$prefix-$name"
     ip -n "$prefix-$name" link set lo up
+    # A host answers for an address on the card that has it: the web server's second card has no appliance before it.
+    on "$name" sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
 }
 
 # wire HOST INTERFACE ADDRESS NAME: a cable from a host; its other end is called NAME in the appliance's namespace.
