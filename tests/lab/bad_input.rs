@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringfence_tests::command::{Outcome, run, words};
-use ringfence_tests::lab::{Appliance, Lab, Settings};
+use ringfence_tests::lab::{Lab, Settings};
 use ringfence_tests::places::{binary, own_captures};
 use ringfence_tests::suite::{Needs, Promise};
 
@@ -149,7 +149,7 @@ fn a_bad_policy_is_refused_with_its_line_and_the_old_one_stays() {
         outcome.both().contains("warning") && outcome.both().contains("nobody"),
         "{outcome}"
     );
-    finish(appliance);
+    appliance.finish();
 }
 
 fn bad_captures_are_refused_in_a_sentence() {
@@ -275,7 +275,7 @@ fn missing_permission_is_told() {
         asked.stderr.to_lowercase().contains("permission"),
         "{asked}"
     );
-    finish(appliance);
+    appliance.finish();
 }
 
 /// The lab's directory and the binaries must be reachable for others, so that what is shown is the refusal meant.
@@ -319,7 +319,7 @@ fn a_second_instance_is_refused() {
     assert_eq!(second.code, Some(1), "{second}");
     appliance.wait_ready();
     assert_eq!(appliance.dataplane_pid(), pid, "the first goes on");
-    finish(appliance);
+    appliance.finish();
 }
 
 fn a_full_disk_refuses_the_policy() {
@@ -353,10 +353,5 @@ fn a_full_disk_refuses_the_policy() {
         revision,
         "the old policy stays"
     );
-    finish(appliance);
-}
-
-fn finish(appliance: Appliance<'_>) {
-    appliance.assert_balanced();
-    assert!(appliance.stop(), "the appliance ended badly");
+    appliance.finish();
 }

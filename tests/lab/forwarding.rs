@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringfence_tests::command::wait_until;
-use ringfence_tests::lab::{ATTACKER, Appliance, CLIENT, Host, Lab, Settings, WEB};
+use ringfence_tests::lab::{ATTACKER, CLIENT, Host, Lab, Settings, WEB};
 use ringfence_tests::suite::{Needs, Promise};
 
 use crate::policies::{ALLOW, policy, rule};
@@ -89,7 +89,7 @@ fn files_pass_byte_for_byte_over_ipv4_and_ipv6() {
             "{flow}"
         );
     }
-    finish(appliance);
+    appliance.finish();
 }
 
 fn without_a_policy_everything_passes_and_is_recorded() {
@@ -132,7 +132,7 @@ fn without_a_policy_everything_passes_and_is_recorded() {
         (&"allow".into(), &"no-policy".into()),
         "{flow}"
     );
-    finish(appliance);
+    appliance.finish();
 }
 
 /// Over af_xdp: DPDK's af_packet has the kernel put IPv4 fragments together before it sees them.
@@ -158,7 +158,7 @@ fn fragments_pass_and_are_one_flow() {
         );
         assert_eq!(flow["dropped_packets"], 0, "{flow}");
     }
-    finish(appliance);
+    appliance.finish();
 }
 
 /// Bytes without a pattern that a fault could hide behind (xorshift).
@@ -201,9 +201,4 @@ fn fetch(lab: &Lab, from: Host, url: &str) -> Vec<u8> {
     });
     let _ = last.expect("curl ran").must();
     std::fs::read(&path).unwrap_or_default()
-}
-
-fn finish(appliance: Appliance<'_>) {
-    appliance.assert_balanced();
-    assert!(appliance.stop(), "the appliance ended badly");
 }

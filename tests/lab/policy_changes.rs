@@ -120,8 +120,7 @@ fn a_change_cuts_what_it_forbids_and_loses_nothing_else() {
         (&"adopted".into(), &2.into()),
         "{status}"
     );
-    appliance.assert_balanced();
-    assert!(appliance.stop(), "the appliance ended badly");
+    appliance.finish();
 }
 
 fn rollback_restores_the_revision_before() {
@@ -144,8 +143,7 @@ fn rollback_restores_the_revision_before() {
         .filter_map(|entry| entry["change"].as_str())
         .collect();
     assert_eq!(changes, ["apply", "apply", "rollback"], "{log}");
-    appliance.assert_balanced();
-    assert!(appliance.stop(), "the appliance ended badly");
+    appliance.finish();
 }
 
 /// UDP and TCP echo on one host.

@@ -211,7 +211,7 @@ impl<'lab> Appliance<'lab> {
     /// # Panics
     /// If `ringfence verify accounting` finds a difference.
     #[track_caller]
-    pub fn assert_balanced(&self) {
+    fn assert_balanced(&self) {
         let outcome = self.cli(&["verify", "accounting"]);
         assert!(outcome.ok(), "{outcome}\n{}", self.log());
         assert_eq!(self.json(&["verify", "accounting"])["balanced"], true);
@@ -242,15 +242,27 @@ impl<'lab> Appliance<'lab> {
             .expect("the dataplane has told its process id")
     }
 
-    /// Stops it as an operator would, and returns whether it ended well.
+    /// Checks that nothing is lost uncounted, then stops it as an operator would.
+    ///
+    /// # Panics
+    /// If the accounting differs or a process does not end well.
     #[track_caller]
-    pub fn stop(mut self) -> bool {
-        let ended = self.first.stop(STOP_LIMIT).success();
-        let control = self
-            .control
-            .as_mut()
-            .is_none_or(|control| control.stop(STOP_LIMIT).success());
-        ended && control
+    pub fn finish(mut self) {
+        self.assert_balanced();
+        let first = self.first.stop(STOP_LIMIT);
+        assert!(
+            first.success(),
+            "the appliance ended with {first}\n{}",
+            self.log()
+        );
+        if let Some(control) = &mut self.control {
+            let ended = control.stop(STOP_LIMIT);
+            assert!(
+                ended.success(),
+                "control ended with {ended}\n{}",
+                self.log()
+            );
+        }
     }
 }
 
