@@ -186,6 +186,7 @@ fn limited_flows_keep_their_rate() {
         &[env!("CARGO_BIN_EXE_lab-host"), "echo-udp", &address],
         "echo",
     );
+    std::thread::sleep(Duration::from_millis(300));
     let stream = lab
         .run(
             "client",
