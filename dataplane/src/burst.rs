@@ -1,7 +1,8 @@
-//! One burst through its phases: parse all, look up all, then decide, packet by packet.
+//! One burst through its phases: parse all, identify all, look up all, then decide, packet by packet.
 //!
 //! ```text
-//! parse    frames ahead are prefetched; headers -> tuple, key, hash; the index line is prefetched
+//! parse    frames ahead are prefetched; frame -> headers
+//! identify headers -> tuple, key, hash; the index line is prefetched
 //! look up  the index line is here; the entry line is prefetched, then compared
 //! decide   count the packet in its flow (or create the flow), then verdict from its entry;
 //!          a flow that is new, or that an older policy decided, is judged first
@@ -17,7 +18,7 @@ use abi::Reason;
 use arrayvec::ArrayVec;
 use flow::{
     Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, NewFlow, PacketFacts, Ports,
-    Side, Step, Tuple, Verdict, classify, path, quoted_tuple,
+    Side, Step, Tuple, Verdict, classify, packet_facts, path, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
 
@@ -32,10 +33,10 @@ pub(crate) struct Packet {
     found: Option<FlowIndex>,
     /// Nanoseconds since the Unix epoch: of the round, or of the capture.
     pub(crate) now: u64,
-    /// What its flow counts; `None` where it has none (not IP).
-    facts: Option<PacketFacts>,
     wire_bytes: u32,
     pub(crate) side: Side,
+    /// It has an IP header, and so a flow.
+    is_ip: bool,
     is_fragment: bool,
     /// Its VLAN stack or tunnel found no id, so it can have no flow.
     is_without_context: bool,
@@ -94,7 +95,8 @@ impl Core {
         };
         self.answers.clear();
         self.drops = 0;
-        self.parse_all(&mut scratch, frames, now);
+        self.parse_all(&mut scratch.headers, frames);
+        self.identify_all(&mut scratch, frames, now);
         self.look_up_all(&mut scratch.packets);
         let mut permitted = 0;
         let Scratch {
@@ -126,14 +128,15 @@ impl Core {
         }
     }
 
+    /// Headers of all frames. Nothing reads them before all are written: a load that meets a store
+    /// of another width on its way to the cache would wait for it.
     #[inline]
-    fn parse_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], now: u64) {
-        scratch.packets.clear();
+    fn parse_all<F: Frame>(&mut self, headers: &mut [Headers; BURST_MAX], frames: &[F]) {
         for frame in frames.iter().take(PREFETCH_AHEAD) {
             frame.prefetch();
         }
         let mut bytes = 0;
-        for ((index, frame), headers) in frames.iter().enumerate().zip(&mut scratch.headers) {
+        for ((index, frame), headers) in frames.iter().enumerate().zip(headers) {
             if let Some(ahead) = frames.get(index + PREFETCH_AHEAD) {
                 ahead.prefetch();
             }
@@ -144,23 +147,28 @@ impl Core {
                 headers,
             );
             bytes += u64::from(frame.wire_bytes());
-            let now = if self.options.capture_clock {
-                let captured = frame.captured_ns().unwrap_or(self.packet_ns);
-                self.packet_ns = captured;
-                captured
-            } else {
-                now
-            };
-            scratch
-                .packets
-                .push(self.identify(headers, index, frame.wire_bytes(), now));
         }
-        self.counters.rx_packets += scratch.packets.len() as u64;
+        self.counters.rx_packets += frames.len() as u64;
         self.counters.rx_bytes += bytes;
     }
 
-    /// Key, hash and facts of one packet. The addresses are read once, into the key: a copy of them
-    /// in between would have to wait for the parser's stores.
+    /// Key, hash and time of all packets; the index lines are asked for.
+    #[inline]
+    fn identify_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], now: u64) {
+        scratch.packets.clear();
+        for ((index, frame), headers) in frames.iter().enumerate().zip(&scratch.headers) {
+            let now = if self.options.capture_clock {
+                self.packet_ns = frame.captured_ns().unwrap_or(self.packet_ns);
+                self.packet_ns
+            } else {
+                now
+            };
+            let packet = self.identify(headers, index, frame.wire_bytes(), now);
+            scratch.packets.push(packet);
+        }
+    }
+
+    /// Key and hash of one packet.
     #[inline(always)]
     fn identify(&mut self, headers: &Headers, index: usize, wire_bytes: u32, now: u64) -> Packet {
         let classified = classify(headers, &self.options.key);
@@ -183,9 +191,9 @@ impl Core {
             hash,
             found: None,
             now,
-            facts: classified.as_ref().map(|classified| classified.facts),
             wire_bytes,
             side,
+            is_ip: classified.is_some(),
             is_fragment: classified.as_ref().is_some_and(|c| c.fragment.is_some()),
             is_without_context: context.is_none(),
             index,
@@ -198,7 +206,7 @@ impl Core {
             self.flows.prefetch_entry(packet.hash, packet.key.proto());
         }
         for packet in packets {
-            if packet.facts.is_some() && !packet.is_without_context {
+            if packet.is_ip && !packet.is_without_context {
                 packet.found = self.flows.find(packet.hash, &packet.key);
             }
         }
@@ -213,9 +221,10 @@ impl Core {
         if let Some(dropped) = self.drop_malformed(headers) {
             return self.unflowed(dropped);
         }
-        let Some(facts) = packet.facts else {
+        let Some(ip) = headers.classified(self.options.key.header) else {
             return self.pass_non_ip(headers);
         };
+        let facts = packet_facts(headers, ip, &self.options.key);
         if packet.is_fragment
             && let Err(disposition) = self.follow_fragment(packet, headers)
         {

@@ -114,8 +114,7 @@ pub struct Classified {
 #[must_use]
 pub fn classify(headers: &Headers, options: &KeyOptions) -> Option<Classified> {
     let ip = headers.classified(options.header)?;
-    let transport = headers.classified_transport(options.header);
-    let (facts, icmp_id) = transport_facts(transport);
+    let (_, icmp_id) = transport_facts(headers.classified_transport(options.header));
     let (src_port, dst_port) = match options.icmp {
         IcmpKey::Paired if icmp_id != 0 => (icmp_id, icmp_id),
         _ => (ip.src_port, ip.dst_port),
@@ -130,14 +129,18 @@ pub fn classify(headers: &Headers, options: &KeyOptions) -> Option<Classified> {
     Some(Classified {
         tuple,
         tags: tags(headers, options),
-        facts: PacketFacts {
-            ip_bytes: ip.ip_bytes,
-            tos: ip.tos,
-            ipv6: ip.version == 6,
-            transport: facts,
-        },
+        facts: packet_facts(headers, ip, options),
         fragment: fragment(ip),
     })
+}
+
+/// What the flow counts of a frame with headers of IP, as [`classify`] says it. Reads nothing but the
+/// headers, so it can be asked again when the packet's turn has come.
+#[inline]
+#[must_use]
+pub fn packet_facts(headers: &Headers, ip: &IpHeader, options: &KeyOptions) -> PacketFacts {
+    let (transport, _) = transport_facts(headers.classified_transport(options.header));
+    PacketFacts { ip_bytes: ip.ip_bytes, tos: ip.tos, ipv6: ip.version == 6, transport }
 }
 
 #[inline]

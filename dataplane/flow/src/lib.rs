@@ -58,7 +58,8 @@ pub use cache::{Admission, Ends, FlowCache, FlowIndex, NewFlow};
 pub use context::{ContextTags, Path, VlanTags};
 pub use counters::CacheCounters;
 pub use facts::{
-    Classified, IcmpKey, KeyOptions, PacketFacts, TcpFlags, TransportFacts, classify, path, proto,
+    Classified, IcmpKey, KeyOptions, PacketFacts, TcpFlags, TransportFacts, classify, packet_facts, path,
+    proto,
     quoted_tuple,
 };
 pub use frag::{
