@@ -23,7 +23,7 @@ fn dropped(rig: &mut Rig, reason: Reason) -> u64 {
 fn no_policy_drops_where_it_says_so() {
     let mut rig = with(|c| c.exception.no_policy = Pass::Drop);
     assert!(
-        rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
             .inside
             .is_empty()
     );
@@ -38,7 +38,7 @@ fn no_policy_can_be_forced_though_there_is_one() {
     });
     rig.publish(&SHOP.replace("MODE", "enforce"));
     assert!(
-        rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
             .inside
             .is_empty()
     );
@@ -53,27 +53,27 @@ fn a_stale_policy_drops_new_flows_and_leaves_live_ones() {
     });
     rig.publish(&SHOP.replace("MODE", "enforce"));
     assert_eq!(
-        rig.from_outside(udp(BROWSER, HTTP, b"x")).inside.len(),
+        rig.send_outside(udp(BROWSER, HTTP, b"x")).inside.len(),
         0,
         "udp/80 is not allowed"
     );
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
             .inside
             .len(),
         1
     );
-    rig.from_inside(tcp(HTTP, BROWSER, 0x12, 1, b""));
-    rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b""));
+    rig.send_inside(tcp(HTTP, BROWSER, 0x12, 1, b""));
+    rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b""));
     rig.pass_time(70 * SECOND);
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b""))
             .inside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_outside(tcp(End(CLIENT, 40_001), HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(End(CLIENT, 40_001), HTTP, SYN, 1, b""))
             .inside
             .len(),
         0
@@ -85,19 +85,19 @@ fn a_stale_policy_drops_new_flows_and_leaves_live_ones() {
 fn strict_midstream_drops_what_does_not_begin_with_a_syn() {
     let mut rig = with(|c| c.exception.midstream = Pass::Drop);
     assert!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 1, b"x"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 1, b"x"))
             .inside
             .is_empty()
     );
     assert_eq!(dropped(&mut rig, Reason::Midstream), 1);
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
             .inside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b"x"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b"x"))
             .inside
             .len(),
         1
@@ -108,14 +108,14 @@ fn strict_midstream_drops_what_does_not_begin_with_a_syn() {
 fn a_full_cache_lets_new_flows_push_out_half_open_ones_and_never_established_ones() {
     let mut rig = with(|c| c.flow.flows_max = 64);
     let talk = |rig: &mut Rig, port: u16| {
-        rig.from_outside(udp(End(CLIENT, port), HTTP, b"?"));
-        rig.from_inside(udp(HTTP, End(CLIENT, port), b"!"))
+        rig.send_outside(udp(End(CLIENT, port), HTTP, b"?"));
+        rig.send_inside(udp(HTTP, End(CLIENT, port), b"!"))
     };
     for port in 1..=32 {
         talk(&mut rig, port);
     }
     for port in 1000..3000 {
-        rig.from_outside(udp(End(CLIENT, port), End(DB, 7), b"scan"));
+        rig.send_outside(udp(End(CLIENT, port), End(DB, 7), b"scan"));
     }
     let counters = rig.counters();
     assert_eq!(counters.flows_established, 32);
@@ -135,11 +135,11 @@ fn a_cache_full_of_established_flows_follows_its_row() {
             c.exception.flow_table_full = row;
         });
         for port in 1..=16 {
-            rig.from_outside(udp(End(CLIENT, port), HTTP, b"?"));
-            rig.from_inside(udp(HTTP, End(CLIENT, port), b"!"));
+            rig.send_outside(udp(End(CLIENT, port), HTTP, b"?"));
+            rig.send_inside(udp(HTTP, End(CLIENT, port), b"!"));
         }
         assert_eq!(
-            rig.from_outside(udp(End(CLIENT, 99), HTTP, b"?"))
+            rig.send_outside(udp(End(CLIENT, 99), HTTP, b"?"))
                 .inside
                 .len(),
             passes
@@ -154,20 +154,20 @@ fn a_full_table_that_allows_still_asks_the_policy_packet_by_packet() {
     let mut rig = with(|c| c.exception.force = vec![ForcedCondition::FlowTableFull]);
     rig.publish(&SHOP.replace("MODE", "enforce"));
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
             .inside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_inside(tcp(HTTP, BROWSER, 0x12, 1, b""))
+        rig.send_inside(tcp(HTTP, BROWSER, 0x12, 1, b""))
             .outside
             .len(),
         1,
         "a reply"
     );
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, End(DB, 5432), SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, End(DB, 5432), SYN, 1, b""))
             .inside
             .len(),
         0
@@ -179,10 +179,10 @@ fn malformed_packets_follow_their_row_under_their_own_reason() {
     let mut short = tcp(BROWSER, HTTP, SYN, 1, b"");
     short[46] = 0x30; // a TCP header of 12 bytes
     let mut rig = with(|c| c.exception.malformed = Pass::Drop);
-    assert!(rig.from_outside(short.clone()).inside.is_empty());
+    assert!(rig.send_outside(short.clone()).inside.is_empty());
     assert_eq!(dropped(&mut rig, Reason::MalformedTcp), 1);
     let mut rig = Rig::new();
-    assert_eq!(rig.from_outside(short.clone()).inside, [short]);
+    assert_eq!(rig.send_outside(short.clone()).inside, [short]);
 }
 
 /// A UDP datagram in two fragments.
@@ -200,7 +200,7 @@ fn later_fragments_inherit_the_flow_and_the_verdict_of_the_first() {
     rig.publish(&SHOP.replace("MODE", "enforce").replace("tcp/80", "udp/80"));
     rig.moved();
     for fragment in fragments() {
-        assert_eq!(rig.from_outside(fragment).inside.len(), 1);
+        assert_eq!(rig.send_outside(fragment).inside.len(), 1);
     }
     let moved = rig.moved();
     assert!(
@@ -215,12 +215,12 @@ fn a_fragment_without_its_first_is_judged_without_ports_or_dropped() {
     let mut rig = Rig::new();
     rig.publish(&SHOP.replace("MODE", "enforce").replace("tcp/80", "udp/80"));
     assert_eq!(
-        rig.from_outside(later.clone()).inside.len(),
+        rig.send_outside(later.clone()).inside.len(),
         0,
         "no rule allows udp without ports"
     );
     let mut rig = with(|c| c.exception.fragment_unknown = Pass::Drop);
-    assert_eq!(rig.from_outside(later).inside.len(), 0);
+    assert_eq!(rig.send_outside(later).inside.len(), 0);
     assert_eq!(dropped(&mut rig, Reason::FragmentUnknown), 1);
 }
 
@@ -231,7 +231,7 @@ fn a_full_fragment_table_follows_its_row() {
         c.exception.force = vec![ForcedCondition::FragmentTableFull];
     });
     let [first, _] = fragments();
-    assert_eq!(rig.from_outside(first).inside.len(), 0);
+    assert_eq!(rig.send_outside(first).inside.len(), 0);
     assert_eq!(dropped(&mut rig, Reason::FragmentTableFull), 1);
 }
 
@@ -250,7 +250,7 @@ fn what_the_wire_does_not_take_is_dropped_and_counted() {
 fn a_frame_longer_than_the_other_port_sends_is_dropped_and_counted() {
     let mut rig = Rig::new();
     assert_eq!(
-        rig.from_inside(udp(HTTP, BROWSER, &[0; 1700]))
+        rig.send_inside(udp(HTTP, BROWSER, &[0; 1700]))
             .outside
             .len(),
         0
@@ -263,9 +263,9 @@ fn a_ring_that_nobody_drains_sheds_and_counts_and_no_packet_is_lost() {
     let mut rig = Rig::new();
     rig.publish(&SHOP.replace("MODE", "enforce"));
     for port in 0..5000 {
-        rig.from_outside(udp(End(CLIENT, port), End(DB, 7), b"scan"));
+        rig.send_outside(udp(End(CLIENT, port), End(DB, 7), b"scan"));
         assert_eq!(
-            rig.from_outside(tcp(BROWSER, HTTP, ACK, 1, b""))
+            rig.send_outside(tcp(BROWSER, HTTP, ACK, 1, b""))
                 .inside
                 .len(),
             1

@@ -17,10 +17,10 @@ fn closed() -> String {
 }
 
 fn open_flow(rig: &mut Rig) {
-    rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""));
-    rig.from_inside(tcp(HTTP, BROWSER, SYN_ACK, 9, b""));
+    rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""));
+    rig.send_inside(tcp(HTTP, BROWSER, SYN_ACK, 9, b""));
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b"GET /"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b"GET /"))
             .inside
             .len(),
         1
@@ -35,7 +35,7 @@ fn a_policy_that_forbids_a_live_flow_cuts_it_and_no_record_mixes_the_two_verdict
     rig.publish(&closed());
     rig.moved();
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 7, b"more"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 7, b"more"))
             .inside
             .len(),
         0
@@ -72,7 +72,7 @@ fn a_flow_that_stays_allowed_loses_no_packet_and_gets_no_extra_record() {
     for seq in 0..50 {
         rig.publish(&shop("re-evaluate"));
         assert_eq!(
-            rig.from_outside(tcp(BROWSER, HTTP, ACK, 10 + seq, b"x"))
+            rig.send_outside(tcp(BROWSER, HTTP, ACK, 10 + seq, b"x"))
                 .inside
                 .len(),
             1
@@ -88,14 +88,14 @@ fn keep_lets_a_live_flow_end_in_peace_and_says_so() {
     open_flow(&mut rig);
     rig.publish(&closed());
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 7, b"more"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 7, b"more"))
             .inside
             .len(),
         1
     );
     rig.publish(&closed());
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 11, b"more"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 11, b"more"))
             .inside
             .len(),
         1,
@@ -103,7 +103,7 @@ fn keep_lets_a_live_flow_end_in_peace_and_says_so() {
     );
     let other = End(CLIENT, 40_009);
     assert_eq!(
-        rig.from_outside(tcp(other, HTTP, SYN, 1, b"")).inside.len(),
+        rig.send_outside(tcp(other, HTTP, SYN, 1, b"")).inside.len(),
         0,
         "a new flow is not"
     );
@@ -122,7 +122,7 @@ fn kill_ends_the_flow_and_resets_both_ends() {
     open_flow(&mut rig);
     rig.publish(&closed());
     rig.moved();
-    let seen = rig.from_outside(tcp(BROWSER, HTTP, ACK, 7, b"more"));
+    let seen = rig.send_outside(tcp(BROWSER, HTTP, ACK, 7, b"more"));
     let is_reset = |frame: &Vec<u8>| frame[47] & 0x04 == 0x04;
     assert!(
         seen.inside.len() == 1 && seen.inside.iter().all(is_reset),
@@ -143,13 +143,13 @@ fn kill_ends_the_flow_and_resets_both_ends() {
 fn a_closed_flow_is_told_with_its_end_reason_and_round_trips() {
     let mut rig = Rig::new();
     rig.publish(&shop("re-evaluate"));
-    rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""));
+    rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""));
     rig.pass_time(SECOND / 100);
-    rig.from_inside(tcp(HTTP, BROWSER, SYN_ACK, 9, b""));
-    rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b""));
-    rig.from_outside(tcp(BROWSER, HTTP, FIN_ACK, 2, b""));
-    rig.from_inside(tcp(HTTP, BROWSER, FIN_ACK, 10, b""));
-    rig.from_outside(tcp(BROWSER, HTTP, ACK, 3, b""));
+    rig.send_inside(tcp(HTTP, BROWSER, SYN_ACK, 9, b""));
+    rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b""));
+    rig.send_outside(tcp(BROWSER, HTTP, FIN_ACK, 2, b""));
+    rig.send_inside(tcp(HTTP, BROWSER, FIN_ACK, 10, b""));
+    rig.send_outside(tcp(BROWSER, HTTP, ACK, 3, b""));
     rig.pass_time(10 * SECOND);
     let [record] = rig.records()[..] else {
         panic!("one record")
@@ -171,17 +171,17 @@ fn a_midstream_flow_is_judged_by_who_must_have_begun() {
     rig.publish(&shop("re-evaluate"));
     // After a restart the server speaks first; its port says that it is the server.
     assert_eq!(
-        rig.from_inside(tcp(HTTP, BROWSER, ACK, 100, b"data"))
+        rig.send_inside(tcp(HTTP, BROWSER, ACK, 100, b"data"))
             .outside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b""))
             .inside
             .len(),
         1
     );
-    let odd = rig.from_inside(tcp(End(WEB, 40_000), End(DB, 5432), ACK, 1, b""));
+    let odd = rig.send_inside(tcp(End(WEB, 40_000), End(DB, 5432), ACK, 1, b""));
     assert!(odd.outside.is_empty(), "web may not speak to the database");
 }

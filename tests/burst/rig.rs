@@ -155,7 +155,7 @@ impl Rig {
     }
 
     /// One frame from a protected host; the frames that came out on either side.
-    pub(crate) fn from_inside(&mut self, frame: Vec<u8>) -> Seen {
+    pub(crate) fn send_inside(&mut self, frame: Vec<u8>) -> Seen {
         self.inside
             .wire()
             .arriving
@@ -164,7 +164,7 @@ impl Rig {
     }
 
     /// One frame from the other side.
-    pub(crate) fn from_outside(&mut self, frame: Vec<u8>) -> Seen {
+    pub(crate) fn send_outside(&mut self, frame: Vec<u8>) -> Seen {
         self.outside
             .wire()
             .arriving

@@ -18,7 +18,7 @@ fn enforce() -> String {
 fn without_a_policy_everything_passes_unchanged() {
     let mut rig = Rig::new();
     let frame = tcp(BROWSER, HTTP, SYN, 1, b"");
-    assert_eq!(rig.from_outside(frame.clone()).inside, [frame]);
+    assert_eq!(rig.send_outside(frame.clone()).inside, [frame]);
     assert_eq!(
         rig.moved(),
         [
@@ -38,19 +38,19 @@ fn an_allowed_flow_passes_both_ways_and_its_record_names_the_rule() {
     let mut rig = Rig::new();
     rig.publish(&enforce());
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
+        rig.send_outside(tcp(BROWSER, HTTP, SYN, 1, b""))
             .inside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_inside(tcp(HTTP, BROWSER, SYN_ACK, 9, b""))
+        rig.send_inside(tcp(HTTP, BROWSER, SYN_ACK, 9, b""))
             .outside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_outside(tcp(BROWSER, HTTP, ACK, 2, b"GET /"))
+        rig.send_outside(tcp(BROWSER, HTTP, ACK, 2, b"GET /"))
             .inside
             .len(),
         1
@@ -74,7 +74,7 @@ fn a_flow_that_no_rule_allows_is_dropped_silently_and_told_at_once() {
     let mut rig = Rig::new();
     rig.publish(&enforce());
     rig.moved();
-    let seen = rig.from_outside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 1, b""));
+    let seen = rig.send_outside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 1, b""));
     assert_eq!((seen.inside.len(), seen.outside.len()), (0, 0));
     assert_eq!(
         rig.moved(),
@@ -102,7 +102,7 @@ fn would_be_denials_pass_and_are_pending_in_a_field_of_their_own() {
     let mut rig = Rig::new();
     rig.publish(&SHOP.replace("MODE", "test"));
     rig.moved();
-    let seen = rig.from_outside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 1, b""));
+    let seen = rig.send_outside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 1, b""));
     assert_eq!(seen.inside.len(), 1);
     assert!(rig.moved().contains(&("would_deny_packets", 1)));
     rig.pass_time(400 * SECOND);
@@ -128,7 +128,7 @@ fn a_rejected_syn_is_answered_with_a_reset_and_goes_no_further() {
     let mut rig = Rig::new();
     rig.publish(&with_rule("services = [\"postgres\"]\naction = \"reject\""));
     rig.moved();
-    let seen = rig.from_outside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 100, b""));
+    let seen = rig.send_outside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 100, b""));
     assert!(seen.inside.is_empty());
     let [reset] = &seen.outside[..] else {
         panic!("one answer")
@@ -146,7 +146,7 @@ fn a_rejected_syn_is_answered_with_a_reset_and_goes_no_further() {
 fn rejected_udp_is_answered_with_icmp_prohibited() {
     let mut rig = Rig::new();
     rig.publish(&with_rule("services = [\"any\"]\naction = \"reject\""));
-    let seen = rig.from_outside(udp(End(CLIENT, 40_001), End(DB, 53), b"?"));
+    let seen = rig.send_outside(udp(End(CLIENT, 40_001), End(DB, 53), b"?"));
     let [error] = &seen.outside[..] else {
         panic!("one answer")
     };
@@ -161,7 +161,7 @@ fn answers_are_rate_limited_and_what_is_not_sent_is_counted() {
     let mut answers = 0;
     for port in 1000..1500 {
         answers += rig
-            .from_outside(udp(End(CLIENT, port), End(DB, 53), b"?"))
+            .send_outside(udp(End(CLIENT, port), End(DB, 53), b"?"))
             .outside
             .len() as u64;
     }
@@ -178,13 +178,13 @@ fn a_limit_passes_its_rate_and_drops_the_rest() {
     let (from, to) = (End(CLIENT, 40_001), End(DB, 9000));
     let mut passed = 0;
     for _ in 0..200 {
-        passed += rig.from_outside(udp(from, to, b"x")).inside.len();
+        passed += rig.send_outside(udp(from, to, b"x")).inside.len();
     }
     assert_eq!(passed, 10);
     rig.moved();
     rig.pass_time(SECOND);
     for _ in 0..200 {
-        passed += rig.from_outside(udp(from, to, b"x")).inside.len();
+        passed += rig.send_outside(udp(from, to, b"x")).inside.len();
     }
     assert!((19..=21).contains(&passed), "{passed}");
     assert!(
@@ -201,20 +201,20 @@ fn a_flow_rate_limit_lets_a_refused_flow_try_again() {
         "services = [\"any\"]\naction = \"limit\"\nrate = \"1cps\"\nburst = 1",
     ));
     assert_eq!(
-        rig.from_outside(udp(End(CLIENT, 1), End(DB, 9), b"x"))
+        rig.send_outside(udp(End(CLIENT, 1), End(DB, 9), b"x"))
             .inside
             .len(),
         1
     );
     assert_eq!(
-        rig.from_outside(udp(End(CLIENT, 2), End(DB, 9), b"x"))
+        rig.send_outside(udp(End(CLIENT, 2), End(DB, 9), b"x"))
             .inside
             .len(),
         0
     );
     rig.pass_time(2 * SECOND);
     assert_eq!(
-        rig.from_outside(udp(End(CLIENT, 2), End(DB, 9), b"x"))
+        rig.send_outside(udp(End(CLIENT, 2), End(DB, 9), b"x"))
             .inside
             .len(),
         1
@@ -225,14 +225,14 @@ fn a_flow_rate_limit_lets_a_refused_flow_try_again() {
 fn arp_and_neighbour_discovery_pass_whatever_the_policy_says() {
     let mut rig = Rig::new();
     rig.publish(&enforce().replace("\"10.0.1.10\"", "\"10.0.1.10\", \"fd00::1\""));
-    assert_eq!(rig.from_inside(arp()).outside.len(), 1);
+    assert_eq!(rig.send_inside(arp()).outside.len(), 1);
     assert_eq!(
-        rig.from_inside(icmpv6(135)).outside.len(),
+        rig.send_inside(icmpv6(135)).outside.len(),
         1,
         "a neighbour solicitation"
     );
     assert_eq!(
-        rig.from_inside(icmpv6(128)).outside.len(),
+        rig.send_inside(icmpv6(128)).outside.len(),
         0,
         "an echo request is judged"
     );
@@ -243,13 +243,13 @@ fn an_icmp_error_about_an_allowed_flow_passes_and_about_a_denied_one_does_not() 
     let mut rig = Rig::new();
     rig.publish(&with_rule("services = [\"any\"]\naction = \"deny\"").replace("tcp/80", "udp/80"));
     let asked = udp(BROWSER, HTTP, b"12345678");
-    assert_eq!(rig.from_outside(asked.clone()).inside.len(), 1);
+    assert_eq!(rig.send_outside(asked.clone()).inside.len(), 1);
     let error = port_unreachable(WEB, CLIENT, &asked);
-    assert_eq!(rig.from_inside(error).outside.len(), 1);
+    assert_eq!(rig.send_inside(error).outside.len(), 1);
     let denied = udp(BROWSER, End(DB, 80), b"12345678");
-    assert_eq!(rig.from_outside(denied.clone()).inside.len(), 0);
+    assert_eq!(rig.send_outside(denied.clone()).inside.len(), 0);
     let error = port_unreachable(DB, CLIENT, &denied);
-    assert_eq!(rig.from_inside(error).outside.len(), 0);
+    assert_eq!(rig.send_inside(error).outside.len(), 0);
 }
 
 #[test]
@@ -261,20 +261,20 @@ fn a_sender_cannot_pass_as_a_server_by_picking_a_low_port() {
     rig.publish(&policy);
     let (server, asker) = (End(CLIENT, 53), End(WEB, 40_000));
     assert_eq!(
-        rig.from_outside(udp(server, asker, b"I am a reply"))
+        rig.send_outside(udp(server, asker, b"I am a reply"))
             .inside
             .len(),
         0
     );
     assert_eq!(
-        rig.from_inside(udp(asker, server, b"a question"))
+        rig.send_inside(udp(asker, server, b"a question"))
             .outside
             .len(),
         1,
         "the asker may begin"
     );
     assert_eq!(
-        rig.from_outside(udp(server, asker, b"a reply"))
+        rig.send_outside(udp(server, asker, b"a reply"))
             .inside
             .len(),
         1
@@ -286,7 +286,7 @@ fn a_mirror_port_judges_and_records_and_drops_nothing() {
     let mut rig = Rig::mirror();
     rig.publish(&enforce());
     rig.moved();
-    rig.from_inside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 1, b""));
+    rig.send_inside(tcp(End(CLIENT, 40_001), End(DB, 5432), SYN, 1, b""));
     assert_eq!(
         rig.moved(),
         [

@@ -314,7 +314,15 @@ pub(crate) fn check(header: &RegionHeader, file_bytes: u64) -> Result<(), Region
         boot_id: header.boot_id,
     };
     validate(&options)?;
-    let ours = plan(&options);
+    check_plan(header, &plan(&options), file_bytes)
+}
+
+/// Checks every size and offset against what this build would have written.
+fn check_plan(
+    header: &RegionHeader,
+    ours: &RegionHeader,
+    file_bytes: u64,
+) -> Result<(), RegionError> {
     let same = |field, found: u64, expected: u64| {
         if found == expected {
             Ok(())

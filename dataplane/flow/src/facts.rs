@@ -140,7 +140,12 @@ pub fn classify(headers: &Headers, options: &KeyOptions) -> Option<Classified> {
 #[must_use]
 pub fn packet_facts(headers: &Headers, ip: &IpHeader, options: &KeyOptions) -> PacketFacts {
     let (transport, _) = transport_facts(headers.classified_transport(options.header));
-    PacketFacts { ip_bytes: ip.ip_bytes, tos: ip.tos, ipv6: ip.version == 6, transport }
+    PacketFacts {
+        ip_bytes: ip.ip_bytes,
+        tos: ip.tos,
+        ipv6: ip.version == 6,
+        transport,
+    }
 }
 
 #[inline]

@@ -58,9 +58,8 @@ pub use cache::{Admission, Ends, FlowCache, FlowIndex, NewFlow};
 pub use context::{ContextTags, Path, VlanTags};
 pub use counters::CacheCounters;
 pub use facts::{
-    Classified, IcmpKey, KeyOptions, PacketFacts, TcpFlags, TransportFacts, classify, packet_facts, path,
-    proto,
-    quoted_tuple,
+    Classified, IcmpKey, KeyOptions, PacketFacts, TcpFlags, TransportFacts, classify, packet_facts,
+    path, proto, quoted_tuple,
 };
 pub use frag::{
     Datagram, FragmentFull, FragmentKey, FragmentOptions, FragmentPart, FragmentTable, Ports,

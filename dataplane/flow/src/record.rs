@@ -44,6 +44,15 @@ const fn rtt(cold: &Cold, index: usize, timing: u8) -> u32 {
     }
 }
 
+/// Type and code of ICMP, or the TCP flags of both directions: they share their place.
+fn flag_words(cold: &Cold, icmp: bool, fwd: usize, rev: usize) -> ([u8; 2], [u16; 2]) {
+    if icmp {
+        (cold.flags[Side::A.index()].to_be_bytes(), [0; 2])
+    } else {
+        ([0; 2], [cold.flags[fwd], cold.flags[rev]])
+    }
+}
+
 /// The record of a flow as it stands. `path` is as side A's packets see it.
 pub(crate) fn build(hot: &Hot, cold: &Cold, path: Path, occasion: Occasion) -> FlowRecord {
     let initiator = hot.initiator();
@@ -51,16 +60,7 @@ pub(crate) fn build(hot: &Hot, cold: &Cold, path: Path, occasion: Occasion) -> F
     let tuple = hot.key.key().tuple(initiator);
     let path = path.seen_from(initiator);
     let icmp = matches!(tuple.proto, proto::ICMP | proto::ICMPV6);
-    let [icmp_type, icmp_code] = if icmp {
-        cold.flags[Side::A.index()].to_be_bytes()
-    } else {
-        [0; 2]
-    };
-    let (flags_fwd, flags_rev) = if icmp {
-        (0, 0)
-    } else {
-        (cold.flags[fwd], cold.flags[rev])
-    };
+    let ([icmp_type, icmp_code], [flags_fwd, flags_rev]) = flag_words(cold, icmp, fwd, rev);
     let decision = verdict::Packed::of(cold);
     FlowRecord {
         first_ns: cold.first_ns,
