@@ -434,11 +434,15 @@ impl Core {
         ingress: Ingress,
     ) -> Disposition {
         let limit_index = self.flows.limit_index(flow).unwrap_or(u16::MAX);
+        let is_forward = self
+            .flows
+            .ends(flow)
+            .is_none_or(|ends| ends.initiator == packet.side);
         let admitted = self
             .policy
             .limits_mut()
             .and_then(|limits| limits.get_mut(limit_index))
-            .is_some_and(|bucket| bucket.admits_packet(facts.ip_bytes, packet.now));
+            .is_some_and(|bucket| bucket.admits_packet(is_forward, facts.ip_bytes, packet.now));
         if admitted {
             return Disposition::Forward;
         }
@@ -456,7 +460,9 @@ impl Core {
         if ingress.egress.is_some() {
             self.flows.note_drop(flow, facts.ip_bytes, reason);
         }
-        self.flows.tell_denied(flow, &mut self.sink);
+        if !self.options.truth {
+            self.flows.tell_denied(flow, &mut self.sink);
+        }
         Disposition::Drop(reason)
     }
 

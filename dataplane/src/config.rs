@@ -50,7 +50,9 @@ pub enum ConfigError {
         must: String,
     },
     /// A lane is not a lane.
-    #[error("configuration: lane `{lane}` {what}; give `inside` and `outside`, or only `mirror`")]
+    #[error(
+        "configuration: lane `{lane}` {what}; a lane has `inside` and `outside`, or only `mirror`, and a name and ports of its own"
+    )]
     Lane {
         /// Name of the lane.
         lane: String,
@@ -459,6 +461,17 @@ pub enum LanePorts {
     Mirror(String),
 }
 
+impl LanePorts {
+    /// The ports as written.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Inline { inside, outside } => vec![inside, outside],
+            Self::Mirror(port) => vec![port],
+        }
+    }
+}
+
 /// A configuration that holds together.
 #[derive(Clone, Debug)]
 pub struct ValidConfig {
@@ -531,6 +544,12 @@ impl Config {
         )?;
         within("flow.fragments_max", self.flow.fragments_max, 16, 1 << 20)?;
         within("flow.tunnel_depth_max", self.flow.tunnel_depth_max, 0, 8)?;
+        within(
+            "flow.active_timeout (ms)",
+            self.flow.active_timeout.as_millis(),
+            1,
+            u128::MAX,
+        )?;
         within("lane", self.lanes.len(), 0, LANES_MAX)?;
         let lanes = self.resolve_lanes(worker_count)?;
         Ok(ValidConfig {
@@ -571,6 +590,9 @@ impl Config {
                     "asks for worker {worker}, but there are {worker_count} (counted from 0)"
                 )));
             }
+            if let Some(port) = twice_used(&ports, &lanes) {
+                return Err(wrong(&format!("uses port `{port}` a second time")));
+            }
             if lanes.iter().any(|other| other.name == name) {
                 return Err(wrong("has the name of another lane"));
             }
@@ -582,6 +604,24 @@ impl Config {
         }
         Ok(lanes)
     }
+}
+
+/// A port of `ports` that names a device of the host which this lane or one of `lanes` has already.
+fn twice_used<'a>(ports: &'a LanePorts, lanes: &[Lane]) -> Option<&'a str> {
+    let is_device = |port: &&str| {
+        ["af_packet:", "tap:", "pci:"]
+            .iter()
+            .any(|kind| port.starts_with(kind))
+    };
+    let own = ports.names();
+    let [first, rest @ ..] = own.as_slice() else {
+        return None;
+    };
+    if rest.contains(first) && is_device(first) {
+        return Some(first);
+    }
+    let taken = |port: &&str| lanes.iter().any(|lane| lane.ports.names().contains(port));
+    own.into_iter().find(|port| is_device(port) && taken(port))
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(
@@ -672,8 +712,24 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "configuration: lane `a` has one port only; give `inside` and `outside`, or only `mirror`"
+            "configuration: lane `a` has one port only; a lane has `inside` and `outside`, or only `mirror`, and a name and ports of its own"
         );
+    }
+
+    #[test]
+    fn a_device_in_two_places_is_refused_and_named() {
+        let text = "[[lane]]\nname='a'\ninside='af_packet:eth1'\noutside='af_packet:eth2'\n[[lane]]\nmirror='af_packet:eth2'\n";
+        let error = load(text).unwrap().validate().unwrap_err().to_string();
+        assert!(
+            error.contains("`lane1` uses port `af_packet:eth2` a second time"),
+            "{error}"
+        );
+        let error = load("[[lane]]\ninside='tap:x'\noutside='tap:x'\n")
+            .unwrap()
+            .validate()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`tap:x` a second time"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The token buckets of the policy's limit rules, one set per core.
 //!
-//! A rule's rate is shared out evenly over the workers, so that together they never pass more than
-//! the rule says; a rule whose flows all meet one core gets that core's share only.
+//! A rate holds for each direction by itself: what the initiators send and what comes back have a
+//! bucket of their own, or a flood of requests would take the tokens that the replies to the few
+//! admitted ones need. A rule's rate is shared out evenly over the workers, so that together they
+//! never pass more than the rule says; a rule whose flows all meet one core gets that core's share.
 
 use crate::token_bucket::TokenBucket;
 use abi::image::RateKind;
@@ -17,7 +19,8 @@ pub struct LimitBucket {
     kind: RateKind,
     rate: u64,
     burst: u64,
-    bucket: TokenBucket,
+    /// From the initiator, from the responder.
+    buckets: [TokenBucket; 2],
 }
 
 impl LimitBucket {
@@ -31,22 +34,23 @@ impl LimitBucket {
             kind: limit.kind,
             rate,
             burst,
-            bucket: TokenBucket::new(rate, burst),
+            buckets: [TokenBucket::new(rate, burst), TokenBucket::new(rate, burst)],
         }
     }
 
     /// Whether a new flow may begin at `now`.
     #[inline]
     pub fn admits_flow(&mut self, now: u64) -> bool {
-        self.kind != RateKind::Flows || self.bucket.take(1, now)
+        self.kind != RateKind::Flows || self.buckets[0].take(1, now)
     }
 
-    /// Whether a packet of `ip_bytes` may pass at `now`.
+    /// Whether a packet of `ip_bytes`, forward where its sender is the initiator, may pass at `now`.
     #[inline]
-    pub fn admits_packet(&mut self, ip_bytes: u32, now: u64) -> bool {
+    pub fn admits_packet(&mut self, is_forward: bool, ip_bytes: u32, now: u64) -> bool {
+        let bucket = &mut self.buckets[usize::from(!is_forward)];
         match self.kind {
-            RateKind::Packets => self.bucket.take(1, now),
-            RateKind::Bits => self.bucket.take(u64::from(ip_bytes) * BITS, now),
+            RateKind::Packets => bucket.take(1, now),
+            RateKind::Bits => bucket.take(u64::from(ip_bytes) * BITS, now),
             RateKind::Flows => true,
         }
     }
@@ -95,7 +99,7 @@ impl Limits {
             if let Some(old) = found
                 && (old.kind, old.rate, old.burst) == (bucket.kind, bucket.rate, bucket.burst)
             {
-                bucket.bucket = old.bucket.clone();
+                bucket.buckets.clone_from(&old.buckets);
             }
         }
     }
@@ -125,17 +129,30 @@ mod tests {
         let mut limits = Limits::new(&[limit(1, RateKind::Packets, 100)], 4);
         let bucket = limits.get_mut(0).unwrap();
         let passed = (0..100)
-            .filter(|_| bucket.admits_packet(60, SECOND))
+            .filter(|_| bucket.admits_packet(true, 60, SECOND))
             .count();
         assert_eq!(passed, 25);
+    }
+
+    #[test]
+    fn replies_have_tokens_of_their_own() {
+        let mut limits = Limits::new(&[limit(1, RateKind::Packets, 10)], 1);
+        let bucket = limits.get_mut(0).unwrap();
+        let requests = (0..100)
+            .filter(|_| bucket.admits_packet(true, 60, SECOND))
+            .count();
+        let replies = (0..10)
+            .filter(|_| bucket.admits_packet(false, 60, SECOND))
+            .count();
+        assert_eq!((requests, replies), (10, 10));
     }
 
     #[test]
     fn bits_are_counted_by_the_size_of_the_packet() {
         let mut limits = Limits::new(&[limit(1, RateKind::Bits, 8000)], 1);
         let bucket = limits.get_mut(0).unwrap();
-        assert!(bucket.admits_packet(1000, SECOND));
-        assert!(!bucket.admits_packet(1, SECOND));
+        assert!(bucket.admits_packet(true, 1000, SECOND));
+        assert!(!bucket.admits_packet(true, 1, SECOND));
         assert!(bucket.admits_flow(SECOND));
     }
 

@@ -1,6 +1,6 @@
 //! From a configuration to EAL, buffers, started ports and the lanes of each worker.
 
-use crate::config::{Hugepages, Lane, LanePorts, ValidConfig};
+use crate::config::{Hugepages, LanePorts, ValidConfig};
 use crate::dpdk_port::DpdkPort;
 use crate::worker::{InlineLane, LaneOf, MirrorLane};
 use abi::stats::{LaneFacts, LaneKind, NO_PORT, SHORT_NAME_BYTES, padded_name};
@@ -89,7 +89,7 @@ impl Plan {
     pub fn new(config: &ValidConfig) -> Result<Self, StartError> {
         let mut ports = Vec::new();
         for lane in &config.lanes {
-            for text in texts(lane) {
+            for text in lane.ports.names() {
                 ports.push(plan_port(
                     &lane.name,
                     text,
@@ -145,13 +145,6 @@ impl Plan {
             data_room_bytes: config.config.memory.mbuf_bytes,
             ..PoolOptions::named("ringfence")
         }
-    }
-}
-
-fn texts(lane: &Lane) -> Vec<&str> {
-    match &lane.ports {
-        LanePorts::Inline { inside, outside } => vec![inside, outside],
-        LanePorts::Mirror(port) => vec![port],
     }
 }
 

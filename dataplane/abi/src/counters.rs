@@ -102,7 +102,8 @@ pub struct CoreCounters {
     pub would_deny_packets: u64,
     /// Packets of flows that no rule covers.
     pub uncovered_packets: u64,
-    /// Packets forwarded under a superseded verdict after this core adopted a new policy. Always 0.
+    /// Packets forwarded under a superseded verdict: between a publish and this core's adoption, one
+    /// round of its loop at most. None after that.
     pub superseded_packets: u64,
     /// Epoch of the policy this core has adopted, 0 none.
     pub policy_epoch: u64,

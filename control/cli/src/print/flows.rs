@@ -27,6 +27,10 @@ pub fn flows(flows: &[Flow]) -> Page {
     let mut page = Page::new();
     if flows.is_empty() {
         page.line(Tone::Faint, "no flows");
+        page.line(
+            Tone::Faint,
+            "a flow is told when it ends, when it is denied, and after its active timeout (60 s unless configured)",
+        );
         return page;
     }
     let mut grid = Grid::new(COLUMNS);
