@@ -1,5 +1,6 @@
 //! One function a command: ask, print, and say with which exit code it ends.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -65,10 +66,21 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
     }
 }
 
-/// Prints why a command failed.
-pub(crate) fn report(error: &CliError, output: Output) {
+/// Prints why a command failed: for people on standard error, and where a program asked for JSON and
+/// the API refused, the API's own error body on standard output.
+pub(crate) fn report(error: &CliError, json: bool, output: Output) {
     output.error(&error.to_string());
     if let CliError::Client(ClientError::Refused(refused)) = error {
+        if json {
+            let body = api::ErrorBody {
+                error: refused.clone(),
+            };
+            if let Ok(text) = serde_json::to_string(&body) {
+                // A closed pipe is nobody's loss: the exit code says the same.
+                let _ = writeln!(std::io::stdout(), "{text}");
+            }
+            return;
+        }
         output.error_page(&print::details(&refused.details, "error"));
     }
 }

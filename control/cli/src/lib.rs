@@ -55,6 +55,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     process::guard_panics();
     let output = Output::detect();
+    let json = cli.json;
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -63,7 +64,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
-            commands::report(&error, output);
+            commands::report(&error, json, output);
             error.exit().into()
         }
     }
