@@ -21,11 +21,11 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call goes to the system's allocator unchanged; only a number is added.
 #[expect(
     unsafe_code,
     reason = "an allocator that counts can be written in no other way"
 )]
+// SAFETY: every call goes to the system's allocator unchanged; only a number is added.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
