@@ -59,6 +59,8 @@ struct Conversation {
     stream: UnixStream,
     decoder: Decoder,
     outgoing: Vec<u8>,
+    /// What a read fills; kept, because the main thread looks fifty times a second.
+    incoming: Box<[u8]>,
     greeted: bool,
 }
 
@@ -203,6 +205,7 @@ impl Conversation {
             stream,
             decoder: Decoder::new(),
             outgoing: Vec::new(),
+            incoming: vec![0; READ_BYTES].into_boxed_slice(),
             greeted: false,
         };
         conversation
@@ -260,11 +263,12 @@ impl Conversation {
     }
 
     fn read(&mut self) -> Result<bool, Ended> {
-        let mut buffer = vec![0; READ_BYTES];
         for _ in 0..READS_MAX {
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(&mut self.incoming) {
                 Ok(0) => return Ok(true),
-                Ok(count) => self.decoder.push(buffer.get(..count).unwrap_or_default()),
+                Ok(count) => self
+                    .decoder
+                    .push(self.incoming.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(true),

@@ -81,6 +81,9 @@ impl<'lab> Appliance<'lab> {
         }
         appliance.wait_ready();
         appliance.wait_policy(settings.policy.is_some() && !settings.apart);
+        if !settings.apart {
+            appliance.wait_said_ready();
+        }
         if let (true, Some(policy)) = (settings.apart, &settings.policy) {
             let _ = appliance.apply(policy).must();
         }
@@ -130,6 +133,16 @@ impl<'lab> Appliance<'lab> {
             ready || !self.first.runs()
         });
         assert!(ready, "the appliance is not ready\n{}", self.log());
+    }
+
+    /// Waits until `ringfence up` says that it is ready: stopped before that, it rightly ends with 130.
+    fn wait_said_ready(&self) {
+        let said_ready = || self.first.log().contains("ready; Ctrl-C stops");
+        assert!(
+            wait_until(READY_LIMIT, said_ready),
+            "`ringfence up` does not say that it is ready\n{}",
+            self.log()
+        );
     }
 
     /// Waits until the policy that `ringfence up` applies has been adopted.
