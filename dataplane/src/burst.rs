@@ -1,11 +1,12 @@
-//! One burst through its phases: parse all, identify all, look up all, then decide, packet by packet.
+//! One burst through its phases: read all, look up all, then decide, packet by packet.
 //!
 //! ```text
-//! parse    frames ahead are prefetched; frame -> headers
-//! identify headers -> tuple, key, hash; the index line is prefetched
-//! look up  the index line is here; the entry line is prefetched, then compared
-//! decide   count the packet in its flow (or create the flow), then verdict from its entry;
-//!          a flow that is new, or that an older policy decided, is judged first
+//! read     frames ahead are prefetched; frame -> key, hash, facts; the index line is prefetched.
+//!          A plain frame is read straight to its key, any other one by way of its headers
+//! look up  the index line is here; the entry line is prefetched
+//! decide   a packet that changes nothing about an allowed flow is counted there and goes on.
+//!          Any other is counted in its flow (or creates the flow), then gets the verdict of its
+//!          entry; a flow that is new, or that an older policy decided, is judged first
 //! ```
 //!
 //! Counting comes before deciding: a packet may end one flow and begin the next.
@@ -15,72 +16,82 @@ use crate::exception::{Condition, malformed_reason};
 use crate::judge::Rejudged;
 use crate::port::{BURST_MAX, Frame};
 use abi::Reason;
-use arrayvec::ArrayVec;
 use flow::{
-    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, NewFlow, PacketFacts, Ports,
-    Side, Step, Tuple, Verdict, classify, packet_facts, path, quoted_tuple,
+    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, KeyedPacket, LikelyEntry,
+    NewFlow, Passed, Ports, Step, Verdict, classify, path, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
 
-/// Frames ahead of the one being parsed whose bytes are asked for.
+/// Frames ahead of the one being read whose bytes are asked for.
 const PREFETCH_AHEAD: usize = 4;
 
 /// One packet on its way through a burst.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packet {
-    pub(crate) key: FlowKey,
+    pub(crate) seen: KeyedPacket,
     hash: FlowHash,
-    found: Option<FlowIndex>,
-    /// Nanoseconds since the Unix epoch: of the round, or of the capture.
-    pub(crate) now: u64,
-    wire_bytes: u32,
-    pub(crate) side: Side,
+    likely: LikelyEntry,
+    /// Place in the burst.
+    pub(crate) index: u8,
+    /// Nothing about the packet itself asks for more than counting it in its flow.
+    is_simple: bool,
+    /// Its headers have been read.
+    has_headers: bool,
     /// It has an IP header, and so a flow.
     is_ip: bool,
     is_fragment: bool,
     /// Its VLAN stack or tunnel found no id, so it can have no flow.
     is_without_context: bool,
-    /// Place in the burst.
-    pub(crate) index: u8,
+    wire_bytes: u32,
+    /// Nanoseconds since the Unix epoch: of the round, or of the capture.
+    pub(crate) now: u64,
 }
-
-/// Stands in the key of packets that have no flow.
-const NO_TUPLE: Tuple = Tuple {
-    src: [0; 16],
-    dst: [0; 16],
-    src_port: 0,
-    dst_port: 0,
-    proto: 0,
-};
 
 /// Room for one burst, reused for all. A core takes it out while it works on a burst, so that a
 /// packet and its headers can be read while the core changes.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     headers: [Headers; BURST_MAX],
-    packets: ArrayVec<Packet, BURST_MAX>,
-    dispositions: [Disposition; BURST_MAX],
+    packets: [Packet; BURST_MAX],
 }
 
 impl Default for Scratch {
     fn default() -> Self {
+        let packet = Packet {
+            seen: KeyedPacket::NONE,
+            hash: FlowHash::default(),
+            likely: LikelyEntry::NONE,
+            index: 0,
+            is_simple: false,
+            has_headers: false,
+            is_ip: false,
+            is_fragment: false,
+            is_without_context: false,
+            wire_bytes: 0,
+            now: 0,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "below BURST_MAX")]
+        let packets = std::array::from_fn(|index| Packet {
+            index: index as u8,
+            ..packet
+        });
         Self {
             headers: [const { Headers::new() }; BURST_MAX],
-            packets: ArrayVec::new(),
-            dispositions: [Disposition::Forward; BURST_MAX],
+            packets,
         }
     }
 }
 
 impl Scratch {
-    pub(crate) fn disposition(&self, index: usize) -> Disposition {
-        self.dispositions[index]
-    }
-
     pub(crate) fn headers(&self, index: usize) -> &Headers {
         &self.headers[index]
     }
 }
+
+/// A set of places in a burst, one bit each.
+pub(crate) type Places = u32;
+
+const _: () = assert!(BURST_MAX <= Places::BITS as usize);
 
 impl Core {
     /// Takes a burst through its phases. What becomes of each frame is told by
@@ -94,126 +105,207 @@ impl Core {
             return;
         };
         self.answers.clear();
-        self.drops = 0;
-        self.parse_all(&mut scratch.headers, frames);
-        self.identify_all(&mut scratch, frames, now);
-        self.look_up_all(&mut scratch.packets);
-        let mut permitted = 0;
-        let Scratch {
-            headers,
-            packets,
-            dispositions,
-        } = &mut *scratch;
-        for ((packet, headers), disposition) in packets.iter_mut().zip(headers).zip(dispositions) {
-            *disposition = self.decide(packet, headers, ingress);
-            match *disposition {
-                Disposition::Forward => permitted += 1,
-                Disposition::Drop(reason) => self.count_drop(reason, ingress),
-            }
-        }
+        self.dropped = 0;
+        self.read_all(&mut scratch, frames, ingress, now);
+        self.look_up_all(&mut scratch.packets, frames.len());
+        self.decide_all(&mut scratch, frames, ingress);
         if ingress.egress.is_none() {
-            self.counters.mirror_packets += packets.len() as u64;
-        }
-        if self.policy.is_superseded() {
-            self.counters.superseded_packets += permitted;
+            self.counters.mirror_packets += frames.len() as u64;
         }
         self.scratch = Some(scratch);
     }
 
-    fn count_drop(&mut self, reason: Reason, ingress: Ingress) {
-        // What a mirror port shows has ended here already; the verdict stands in the record.
-        if ingress.egress.is_some() {
-            self.counters.drops[reason.index()] += 1;
-            self.drops += 1;
-        }
-    }
-
-    /// Headers of all frames. Nothing reads them before all are written: a load that meets a store
-    /// of another width on its way to the cache would wait for it.
-    #[inline]
-    fn parse_all<F: Frame>(&mut self, headers: &mut [Headers; BURST_MAX], frames: &[F]) {
+    /// Key, hash and facts of all packets; the index lines are asked for.
+    #[inline(never)]
+    fn read_all<F: Frame>(
+        &mut self,
+        scratch: &mut Scratch,
+        frames: &[F],
+        ingress: Ingress,
+        now: u64,
+    ) {
         for frame in frames.iter().take(PREFETCH_AHEAD) {
             frame.prefetch();
         }
+        let mut others: Places = 0;
         let mut bytes = 0;
-        for ((index, frame), headers) in frames.iter().enumerate().zip(headers) {
+        for ((index, frame), packet) in frames.iter().enumerate().zip(&mut scratch.packets) {
             if let Some(ahead) = frames.get(index + PREFETCH_AHEAD) {
                 ahead.prefetch();
             }
-            parse(
-                frame.bytes(),
-                frame.wire_bytes(),
-                &self.options.parse,
-                headers,
-            );
-            bytes += u64::from(frame.wire_bytes());
+            packet.wire_bytes = frame.wire_bytes();
+            packet.now = now;
+            bytes += u64::from(packet.wire_bytes);
+            if packet.wire_bytes > ingress.frame_bytes_max
+                || !self.read_plain(frame.bytes(), packet)
+            {
+                others |= 1 << index;
+            }
         }
+        if self.options.capture_clock {
+            self.read_times(scratch, frames);
+        }
+        if others != 0 {
+            self.read_others(scratch, frames, others);
+        }
+        self.burst_bytes = bytes;
         self.counters.rx_packets += frames.len() as u64;
         self.counters.rx_bytes += bytes;
     }
 
-    /// Key, hash and time of all packets; the index lines are asked for.
-    #[inline]
-    fn identify_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], now: u64) {
-        scratch.packets.clear();
-        for ((index, frame), headers) in frames.iter().enumerate().zip(&scratch.headers) {
-            let now = if self.options.capture_clock {
-                self.packet_ns = frame.captured_ns().unwrap_or(self.packet_ns);
-                self.packet_ns
-            } else {
-                now
-            };
-            let packet = self.identify(headers, index, frame.wire_bytes(), now);
-            scratch.packets.push(packet);
+    /// Reads a plain frame straight to its key, behind VLAN tags where these are not part of it.
+    /// False where it is another one.
+    #[inline(always)]
+    fn read_plain(&self, frame: &[u8], packet: &mut Packet) -> bool {
+        let is_plain = self.options.has_plain_path
+            && (packet.seen.read_plain(frame)
+                || (!self.options.has_context && packet.seen.read_tagged(frame)));
+        if !is_plain {
+            return false;
+        }
+        packet.hash = self.flows.hash(&packet.seen.key);
+        self.flows.prefetch_bucket(packet.hash);
+        packet.is_simple = true;
+        packet.has_headers = false;
+        packet.is_ip = true;
+        packet.is_fragment = false;
+        packet.is_without_context = false;
+        true
+    }
+
+    fn read_times<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F]) {
+        for (frame, packet) in frames.iter().zip(&mut scratch.packets) {
+            self.packet_ns = frame.captured_ns().unwrap_or(self.packet_ns);
+            packet.now = self.packet_ns;
         }
     }
 
-    /// Key and hash of one packet.
-    #[inline(always)]
-    fn identify(&mut self, headers: &Headers, index: usize, wire_bytes: u32, now: u64) -> Packet {
+    /// Reads the frames at `others` by way of their headers. Nothing reads the headers before all
+    /// are written: a load that meets a store of another width on its way to the cache would wait.
+    #[cold]
+    fn read_others<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], others: Places) {
+        let is_other = |index: usize| others >> index & 1 == 1;
+        for (index, frame) in frames.iter().enumerate() {
+            if is_other(index) {
+                let headers = &mut scratch.headers[index];
+                parse(
+                    frame.bytes(),
+                    frame.wire_bytes(),
+                    &self.options.parse,
+                    headers,
+                );
+            }
+        }
+        for index in (0..frames.len()).filter(|index| is_other(*index)) {
+            self.identify(&scratch.headers[index], &mut scratch.packets[index]);
+        }
+    }
+
+    /// Key, hash and facts of a packet whose headers have been read.
+    fn identify(&mut self, headers: &Headers, packet: &mut Packet) {
         let classified = classify(headers, &self.options.key);
         let context = match &classified {
             Some(classified) if self.options.has_context => {
-                self.flows.intern_context(&classified.tags, now)
+                self.flows.intern_context(&classified.tags, packet.now)
             }
             _ => Some(0),
         };
-        let tuple = classified
-            .as_ref()
-            .map_or(&NO_TUPLE, |classified| &classified.tuple);
-        let (key, side) = FlowKey::new(tuple, context.unwrap_or(0));
-        let hash = self.flows.hash(&key);
-        self.flows.prefetch_bucket(hash);
-        #[expect(clippy::cast_possible_truncation, reason = "below BURST_MAX")]
-        let index = index as u8;
-        Packet {
-            key,
-            hash,
-            found: None,
-            now,
-            wire_bytes,
-            side,
-            is_ip: classified.is_some(),
-            is_fragment: classified.as_ref().is_some_and(|c| c.fragment.is_some()),
-            is_without_context: context.is_none(),
-            index,
+        packet.seen = classified.as_ref().map_or(KeyedPacket::NONE, |classified| {
+            let (key, side) = FlowKey::new(&classified.tuple, context.unwrap_or(0));
+            KeyedPacket {
+                key,
+                side,
+                facts: classified.facts,
+            }
+        });
+        packet.hash = self.flows.hash(&packet.seen.key);
+        self.flows.prefetch_bucket(packet.hash);
+        packet.has_headers = true;
+        packet.is_ip = classified.is_some();
+        packet.is_fragment = classified.as_ref().is_some_and(|c| c.fragment.is_some());
+        packet.is_without_context = context.is_none();
+        packet.is_simple = false;
+    }
+
+    /// The entry lines are asked for.
+    #[inline(never)]
+    fn look_up_all(&self, packets: &mut [Packet; BURST_MAX], count: usize) {
+        for packet in packets.iter_mut().take(count) {
+            let proto = packet.seen.key.proto();
+            packet.likely = self.flows.prefetch_entry(packet.hash, proto);
         }
     }
 
-    #[inline]
-    fn look_up_all(&mut self, packets: &mut [Packet]) {
-        for packet in &*packets {
-            self.flows.prefetch_entry(packet.hash, packet.key.proto());
-        }
-        for packet in packets {
-            if packet.is_ip && !packet.is_without_context {
-                packet.found = self.flows.find(packet.hash, &packet.key);
+    #[inline(never)]
+    fn decide_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], ingress: Ingress) {
+        let gate = self.flows.gate(self.policy.epoch());
+        let mut passed = Passed::default();
+        let mut permitted = 0;
+        for index in 0..frames.len().min(BURST_MAX) {
+            let packet = &scratch.packets[index];
+            let is_passed = packet.is_simple
+                && self
+                    .flows
+                    .pass(&gate, packet.likely, &packet.seen, packet.now, &mut passed);
+            if !is_passed {
+                permitted += self.count_passed(&mut passed);
+                permitted += u64::from(self.decide_one(scratch, &frames[index], index, ingress));
             }
+        }
+        permitted += self.count_passed(&mut passed);
+        if self.policy.is_superseded() {
+            self.counters.superseded_packets += permitted;
+        }
+    }
+
+    /// Decides a packet that does not simply pass; whether it goes on.
+    #[inline(never)]
+    fn decide_one<F: Frame>(
+        &mut self,
+        scratch: &mut Scratch,
+        frame: &F,
+        index: usize,
+        ingress: Ingress,
+    ) -> bool {
+        let (packet, headers) = (&mut scratch.packets[index], &mut scratch.headers[index]);
+        if !packet.has_headers {
+            let (bytes, wire_bytes) = (frame.bytes(), packet.wire_bytes);
+            parse(bytes, wire_bytes, &self.options.parse, headers);
+        }
+        match self.decide(packet, headers, ingress) {
+            Disposition::Forward => true,
+            Disposition::Drop(reason) => {
+                self.count_drop(packet, reason, ingress);
+                false
+            }
+        }
+    }
+
+    /// Takes over what the cache let pass, before anything else is asked of it.
+    #[inline]
+    fn count_passed(&mut self, passed: &mut Passed) -> u64 {
+        let Passed {
+            packets,
+            would_deny,
+            uncovered,
+        } = self.flows.settle(passed);
+        self.counters.flow_packets += packets;
+        self.counters.permitted_packets += packets;
+        self.counters.would_deny_packets += would_deny;
+        self.counters.uncovered_packets += uncovered;
+        packets
+    }
+
+    fn count_drop(&mut self, packet: &Packet, reason: Reason, ingress: Ingress) {
+        // What a mirror port shows has ended here already; the verdict stands in the record.
+        if ingress.egress.is_some() {
+            self.counters.drops[reason.index()] += 1;
+            self.dropped |= 1 << packet.index;
+            self.burst_bytes -= u64::from(packet.wire_bytes);
         }
     }
 
     /// What happens to one packet. Fail-closed: only the last line forwards.
-    #[inline]
     fn decide(&mut self, packet: &mut Packet, headers: &Headers, ingress: Ingress) -> Disposition {
         if packet.wire_bytes > ingress.frame_bytes_max {
             return self.unflowed(Disposition::Drop(Reason::FrameTooLong));
@@ -221,20 +313,19 @@ impl Core {
         if let Some(dropped) = self.drop_malformed(headers) {
             return self.unflowed(dropped);
         }
-        let Some(ip) = headers.classified(self.options.key.header) else {
+        if !packet.is_ip {
             return self.pass_non_ip(headers);
-        };
-        let facts = packet_facts(headers, ip, &self.options.key);
+        }
         if packet.is_fragment
             && let Err(disposition) = self.follow_fragment(packet, headers)
         {
             return self.unflowed(disposition);
         }
-        let flow = match self.count_in_flow(packet, headers, &facts, ingress) {
+        let flow = match self.count_in_flow(packet, headers, ingress) {
             Ok(flow) => flow,
             Err(disposition) => return disposition,
         };
-        self.verdict(packet, headers, &facts, flow, ingress)
+        self.verdict(packet, headers, flow, ingress)
     }
 
     fn unflowed(&mut self, disposition: Disposition) -> Disposition {
@@ -242,7 +333,6 @@ impl Core {
         disposition
     }
 
-    #[inline]
     fn drop_malformed(&self, headers: &Headers) -> Option<Disposition> {
         let cause = headers.malformed;
         if cause.is_none() && !self.exceptions.is_forced(Condition::Malformed) || self.options.truth
@@ -281,7 +371,7 @@ impl Core {
         if !self.options.follow_fragments {
             return Ok(());
         }
-        key = key.in_context(packet.key.context());
+        key = key.in_context(packet.seen.key.context());
         if part == FragmentPart::First {
             let ports = Ports {
                 src: classified.tuple.src_port,
@@ -300,9 +390,8 @@ impl Core {
             self.counters.fragments_inherited += 1;
             let mut tuple = classified.tuple;
             (tuple.src_port, tuple.dst_port) = (ports.src, ports.dst);
-            (packet.key, packet.side) = FlowKey::new(&tuple, packet.key.context());
-            packet.hash = self.flows.hash(&packet.key);
-            packet.found = self.flows.find(packet.hash, &packet.key);
+            (packet.seen.key, packet.seen.side) = FlowKey::new(&tuple, packet.seen.key.context());
+            packet.hash = self.flows.hash(&packet.seen.key);
         } else if self.exceptions.drops(Condition::FragmentUnknown) && !self.options.truth {
             return Err(Disposition::Drop(Reason::FragmentUnknown));
         }
@@ -310,65 +399,65 @@ impl Core {
     }
 
     /// Counts the packet in its flow, creating it where it is new.
-    #[inline]
     fn count_in_flow(
         &mut self,
         packet: &Packet,
         headers: &Headers,
-        facts: &PacketFacts,
         ingress: Ingress,
     ) -> Result<FlowIndex, Disposition> {
-        if let Some(flow) = packet.found {
+        if !packet.is_without_context
+            && let Some(flow) = self.flows.find(packet.hash, &packet.seen.key)
+        {
             let is_decided = self.flows.verdict(flow, self.policy.epoch()).is_some();
             let rejudged = if is_decided {
                 Rejudged::GoesOn
             } else {
                 self.judge_again(packet, headers, flow)
             };
-            if self
-                .flows
-                .account(flow, packet.side, facts, packet.now, &mut self.sink)
-                == Step::Counted
+            if self.flows.account(
+                flow,
+                packet.seen.side,
+                &packet.seen.facts,
+                packet.now,
+                &mut self.sink,
+            ) == Step::Counted
             {
                 self.counters.flow_packets += 1;
                 if rejudged == Rejudged::Killed {
-                    return Err(self.kill(packet, facts, flow, ingress));
+                    return Err(self.kill(packet, flow, ingress));
                 }
                 return Ok(flow);
             }
         }
-        self.admit(packet, headers, facts, ingress)
+        self.admit(packet, headers, ingress)
     }
 
-    /// A packet without a flow when the burst was looked up: by now an earlier packet of the burst
-    /// may have created it, so `insert` looks again.
+    /// A packet without a flow.
     fn admit(
         &mut self,
         packet: &Packet,
         headers: &Headers,
-        facts: &PacketFacts,
         ingress: Ingress,
     ) -> Result<FlowIndex, Disposition> {
         if !self.options.truth
-            && self.holds(Condition::Midstream, facts.is_midstream())
+            && self.holds(Condition::Midstream, packet.seen.facts.is_midstream())
             && self.exceptions.drops(Condition::Midstream)
-            && self.flows.find(packet.hash, &packet.key).is_none()
         {
             return Err(self.unflowed(Disposition::Drop(Reason::Midstream)));
         }
         let path = path(headers, &self.options.key);
         let new = NewFlow {
-            facts,
+            facts: &packet.seen.facts,
             path: &path,
             ingress_port: ingress.port,
         };
         if self.holds(Condition::FlowTableFull, packet.is_without_context) {
-            return Err(self.without_state(packet, facts));
+            return Err(self.without_state(packet));
         }
         match self.flows.insert(
             packet.hash,
-            &packet.key,
-            packet.side,
+            &packet.seen.key,
+            packet.seen.side,
             &new,
             packet.now,
             &mut self.sink,
@@ -377,18 +466,16 @@ impl Core {
                 self.counters.flow_packets += 1;
                 Ok(flow)
             }
-            Admission::Full => Err(self.without_state(packet, facts)),
+            Admission::Full => Err(self.without_state(packet)),
         }
     }
 
     /// The verdict of the flow's entry; the flow is judged first where that verdict is not there
     /// or not of the policy in force.
-    #[inline]
     fn verdict(
         &mut self,
         packet: &Packet,
         headers: &Headers,
-        facts: &PacketFacts,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Disposition {
@@ -398,13 +485,13 @@ impl Core {
             Some(verdict) if verdict.enforced == abi::Action::Allow => verdict,
             settled => match self.judge(packet, headers, flow, settled, ingress) {
                 Ok(verdict) => verdict,
-                Err(reason) => return self.drop_in_flow(facts, flow, reason, ingress),
+                Err(reason) => return self.drop_in_flow(packet, flow, reason, ingress),
             },
         };
         self.count_verdict(verdict);
         match verdict.enforced {
             abi::Action::Allow => Disposition::Forward,
-            abi::Action::Limit => self.limit(packet, facts, flow, ingress),
+            abi::Action::Limit => self.limit(packet, flow, ingress),
             abi::Action::Deny | abi::Action::Reject => {
                 let reason = self.denial(flow, verdict);
                 if reason == Reason::RejectedByRule && ingress.egress.is_some() {
@@ -413,12 +500,11 @@ impl Core {
                         both_ends: false,
                     });
                 }
-                self.drop_in_flow(facts, flow, reason, ingress)
+                self.drop_in_flow(packet, flow, reason, ingress)
             }
         }
     }
 
-    #[inline]
     fn count_verdict(&mut self, verdict: Verdict) {
         let permits = verdict.enforced.permits();
         self.counters.permitted_packets += u64::from(permits);
@@ -426,39 +512,36 @@ impl Core {
         self.counters.uncovered_packets += u64::from(verdict.uncovered);
     }
 
-    fn limit(
-        &mut self,
-        packet: &Packet,
-        facts: &PacketFacts,
-        flow: FlowIndex,
-        ingress: Ingress,
-    ) -> Disposition {
+    fn limit(&mut self, packet: &Packet, flow: FlowIndex, ingress: Ingress) -> Disposition {
         let limit_index = self.flows.limit_index(flow).unwrap_or(u16::MAX);
         let is_forward = self
             .flows
             .ends(flow)
-            .is_none_or(|ends| ends.initiator == packet.side);
+            .is_none_or(|ends| ends.initiator == packet.seen.side);
         let admitted = self
             .policy
             .limits_mut()
             .and_then(|limits| limits.get_mut(limit_index))
-            .is_some_and(|bucket| bucket.admits_packet(is_forward, facts.ip_bytes, packet.now));
+            .is_some_and(|bucket| {
+                bucket.admits_packet(is_forward, packet.seen.facts.ip_bytes, packet.now)
+            });
         if admitted {
             return Disposition::Forward;
         }
-        self.drop_in_flow(facts, flow, Reason::Limited, ingress)
+        self.drop_in_flow(packet, flow, Reason::Limited, ingress)
     }
 
     /// Drops a packet of a flow: the flow knows, and a denied flow is told at once.
     fn drop_in_flow(
         &mut self,
-        facts: &PacketFacts,
+        packet: &Packet,
         flow: FlowIndex,
         reason: Reason,
         ingress: Ingress,
     ) -> Disposition {
         if ingress.egress.is_some() {
-            self.flows.note_drop(flow, facts.ip_bytes, reason);
+            self.flows
+                .note_drop(flow, packet.seen.facts.ip_bytes, reason);
         }
         if !self.options.truth {
             self.flows.tell_denied(flow, &mut self.sink);
@@ -474,7 +557,7 @@ impl Core {
         headers: &Headers,
     ) -> Option<abi::VerdictSource> {
         if let Some(quoted) = &headers.quoted {
-            let (key, _) = FlowKey::new(&quoted_tuple(quoted), packet.key.context());
+            let (key, _) = FlowKey::new(&quoted_tuple(quoted), packet.seen.key.context());
             let about = self.flows.find(self.flows.hash(&key), &key)?;
             let (_, decision) = self.flows.decision(about)?;
             if decision.enforced.permits() {

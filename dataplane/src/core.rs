@@ -2,8 +2,8 @@
 //! drive it with bytes.
 
 use crate::adopt::Subscriber;
-use crate::burst::Scratch;
-use crate::config::{ClockSource, Config, FlowConfig, Key, ValidConfig};
+use crate::burst::{Places, Scratch};
+use crate::config::{ClockSource, Config, FlowConfig, ForcedCondition, Key, ValidConfig};
 use crate::exception::{Condition, ExceptionTable};
 use crate::export::RecordSink;
 use crate::port::BURST_MAX;
@@ -112,7 +112,9 @@ pub struct Core {
     /// Absent only while a burst is worked on.
     pub(crate) scratch: Option<Box<Scratch>>,
     /// Packets of the last burst that do not go on.
-    pub(crate) drops: usize,
+    pub(crate) dropped: Places,
+    /// Bytes on the wire of those that do.
+    pub(crate) burst_bytes: u64,
     pub(crate) answers: ArrayVec<AnswerTo, BURST_MAX>,
     answers_allowed: TokenBucket,
     writer: CoreWriter,
@@ -129,6 +131,8 @@ pub(crate) struct CoreOptions {
     pub(crate) key: KeyOptions,
     /// Flows are keyed by VLAN or tunnel too, so each packet's context is looked up.
     pub(crate) has_context: bool,
+    /// Plain frames take the straight path; not where a test switch calls all frames malformed.
+    pub(crate) has_plain_path: bool,
     /// Later fragments are credited to the flow of their first.
     pub(crate) follow_fragments: bool,
     /// Counts as an offline reference does: whatever has a readable IP header is counted.
@@ -187,7 +191,8 @@ impl Core {
             counters: CoreCounters::new(),
             sink,
             scratch: Some(Box::default()),
-            drops: 0,
+            dropped: 0,
+            burst_bytes: 0,
             answers: ArrayVec::new(),
             answers_allowed: TokenBucket::new(answers, (answers / ANSWER_BURST_DIVISOR).max(1)),
             writer,
@@ -263,16 +268,21 @@ impl Core {
     #[inline]
     #[must_use]
     pub fn forwards(&self, packet: usize) -> bool {
-        self.scratch
-            .as_ref()
-            .is_some_and(|s| s.disposition(packet) == Disposition::Forward)
+        self.dropped >> packet & 1 == 0
     }
 
     /// Whether any packet of the last burst does not go on.
     #[inline]
     #[must_use]
     pub fn has_drops(&self) -> bool {
-        self.drops > 0
+        self.dropped != 0
+    }
+
+    /// Bytes on the wire of the packets of the last burst that go on.
+    #[inline]
+    #[must_use]
+    pub fn forwarded_bytes(&self) -> u64 {
+        self.burst_bytes
     }
 
     /// Whether any packet of the last burst is to be answered.
@@ -362,6 +372,7 @@ fn core_options(config: &Config) -> CoreOptions {
             icmp,
         },
         has_context: flow.vlan_key || flow.tunnel_key,
+        has_plain_path: !config.exception.force.contains(&ForcedCondition::Malformed),
         // The offline reference credits fragments in its outermost table only.
         follow_fragments: !flow.truth || (flow.key == Key::Outer && !flow.vlan_key),
         truth: flow.truth,

@@ -7,7 +7,7 @@ use crate::exception::Condition;
 use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
 use abi::{Action, Decision, Reason, VerdictSource};
 use acl::Service;
-use flow::{Ends, FlowIndex, PacketFacts, Side, Tuple, Verdict, proto};
+use flow::{Ends, FlowIndex, Side, Tuple, Verdict, proto};
 use packet::Headers;
 
 use crate::core::Disposition;
@@ -24,7 +24,6 @@ pub(crate) enum Rejudged {
 impl Core {
     /// Judges a flow that an older policy decided, before its packet is counted, so that no record
     /// mixes packets of two verdicts.
-    #[cold]
     pub(crate) fn judge_again(
         &mut self,
         packet: &Packet,
@@ -61,7 +60,6 @@ impl Core {
     pub(crate) fn kill(
         &mut self,
         packet: &Packet,
-        facts: &PacketFacts,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Disposition {
@@ -71,14 +69,13 @@ impl Core {
                 both_ends: true,
             });
             self.flows
-                .note_drop(flow, facts.ip_bytes, Reason::KilledOnChange);
+                .note_drop(flow, packet.seen.facts.ip_bytes, Reason::KilledOnChange);
         }
         self.flows.kill(flow, packet.now, &mut self.sink);
         Disposition::Drop(Reason::KilledOnChange)
     }
 
     /// The verdict for a packet whose flow is not simply allowed: undecided, or denied, or limited.
-    #[cold]
     pub(crate) fn judge(
         &mut self,
         packet: &Packet,
@@ -142,12 +139,12 @@ impl Core {
         let Some(ends) = self.flows.ends(flow) else {
             return verdict;
         };
-        if !may_turn_round(&ends, packet.side) {
+        if !may_turn_round(&ends, packet.seen.side) {
             return verdict;
         }
         let begun = Ends {
-            tuple: packet.key.tuple(packet.side),
-            initiator: packet.side,
+            tuple: packet.seen.key.tuple(packet.seen.side),
+            initiator: packet.seen.side,
             ..ends
         };
         let decision = self.decide_flow(packet, headers, &begun);
@@ -155,7 +152,7 @@ impl Core {
             return verdict;
         }
         self.flows.tell_update(flow, &mut self.sink);
-        self.flows.turn_round(flow, packet.side);
+        self.flows.turn_round(flow, packet.seen.side);
         self.settle(flow, &decision, ingress);
         verdict_of(&decision)
     }
@@ -169,12 +166,12 @@ impl Core {
 
     /// A packet that finds no room for its flow: the policy is asked for this packet alone, and it
     /// passes where it permits either direction, unless the exception policy drops.
-    pub(crate) fn without_state(&mut self, packet: &Packet, facts: &PacketFacts) -> Disposition {
+    pub(crate) fn without_state(&mut self, packet: &Packet) -> Disposition {
         self.counters.unflowed_packets += 1;
         if self.exceptions.drops(Condition::FlowTableFull) {
             return Disposition::Drop(Reason::FlowTableFull);
         }
-        let (tuple, now) = (packet.key.tuple(packet.side), packet.now);
+        let (tuple, now) = (packet.seen.key.tuple(packet.seen.side), packet.now);
         let back = Tuple {
             src: tuple.dst,
             dst: tuple.src,
@@ -182,7 +179,7 @@ impl Core {
             dst_port: tuple.src_port,
             proto: tuple.proto,
         };
-        let (kind, code) = match facts.transport {
+        let (kind, code) = match packet.seen.facts.transport {
             flow::TransportFacts::Icmp { kind, code } => (kind, code),
             _ => (0, 0),
         };
@@ -217,12 +214,12 @@ impl Core {
                 ..decision
             };
         }
-        if !is_guess(ends) || packet.side == ends.initiator || !decision.enforced.permits() {
+        if !is_guess(ends) || packet.seen.side == ends.initiator || !decision.enforced.permits() {
             return decision;
         }
         // Only the ports say that the other end is the initiator, and a sender picks its ports:
         // the policy must permit the sender to begin, until the other end speaks.
-        let back = packet.key.tuple(packet.side);
+        let back = packet.seen.key.tuple(packet.seen.side);
         let strict = self.ask_policy(&back, ends.icmp_type, ends.icmp_code, packet.now);
         if strict.enforced.permits() {
             return decision;

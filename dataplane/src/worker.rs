@@ -246,17 +246,13 @@ fn send<P: Port>(to: &mut P, core: &mut Core, bench: &mut Bench<P::Burst>) {
     if offered == 0 {
         return;
     }
-    let bytes: u64 = burst
-        .frames()
-        .iter()
-        .map(|frame| u64::from(frame.wire_bytes()))
-        .sum();
     for _ in 0..bench.tx_attempts_max {
         to.tx_burst(burst);
         if burst.frames().is_empty() {
             break;
         }
     }
+    let bytes = core.forwarded_bytes();
     let left = burst.frames().len();
     let left_bytes: u64 = burst
         .frames()

@@ -157,7 +157,7 @@ fn burst(cache: &mut FlowCache, lanes: &mut Lanes, at: usize, facts: &PacketFact
         cache.prefetch_bucket(*hash);
     }
     for (hash, (key, _)) in lanes.hashes.iter().zip(keys) {
-        cache.prefetch_entry(*hash, key.proto());
+        let _ = cache.prefetch_entry(*hash, key.proto());
     }
     for (i, (key, _)) in keys.iter().enumerate() {
         lanes.found[i] = cache.find(lanes.hashes[i], key);

@@ -23,12 +23,12 @@ pub enum Step {
 
 /// A TCP segment as the slow path sees it.
 #[derive(Clone, Copy)]
-struct TcpSegment {
-    side: Side,
-    flags: u16,
-    seq: u32,
-    ack: u32,
-    payload_bytes: u32,
+pub(crate) struct TcpSegment {
+    pub(crate) side: Side,
+    pub(crate) flags: u16,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) payload_bytes: u32,
 }
 
 impl FlowCache {
@@ -302,7 +302,7 @@ const fn is_before(a: u32, b: u32) -> bool {
 /// start before it. A segment that the network reordered counts too: from here it looks the same.
 /// A keep-alive (RFC 9293 section 3.8.4) starts one before, carries at most one byte, and does not count.
 #[inline]
-fn follow_sequence(cold: &mut Cold, segment: &TcpSegment) {
+pub(crate) fn follow_sequence(cold: &mut Cold, segment: &TcpSegment) {
     let syn_fin =
         (segment.flags & TcpFlags::SYN != 0) as u32 + (segment.flags & TcpFlags::FIN != 0) as u32;
     let length = segment.payload_bytes.wrapping_add(syn_fin);

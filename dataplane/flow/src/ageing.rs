@@ -10,6 +10,8 @@ use abi::record::{FlowEndReason, RecordKind, TcpState};
 
 /// How many entries ahead of the hand the sweep prefetches.
 const SWEEP_AHEAD: usize = 48;
+/// Fewer entries than these are not worth a look.
+const SWEEP_SLOTS_MIN: u64 = 8;
 /// A last packet this far in the future means that the clock was set back since; the sweep then
 /// takes the flow's idle time from now on.
 const CLOCK_STEP_NS: u64 = 10_000_000_000;
@@ -28,6 +30,9 @@ impl FlowCache {
     /// `slots_max` entries.
     pub fn sweep(&mut self, now: u64, slots_max: u32, sink: &mut impl RecordSink) -> u32 {
         let due = self.sweep_due(now, slots_max);
+        if due == 0 {
+            return 0;
+        }
         for _ in 0..due {
             let slot = self.hand as usize;
             prefetch(&self.hot, slot + SWEEP_AHEAD);
@@ -46,22 +51,26 @@ impl FlowCache {
         due
     }
 
-    /// Entries due, and the clock of the sweep moved by just as many.
+    /// Entries due, and the clock of the sweep moved by just as many. Nothing is due before some
+    /// entries are, so that most calls are one multiplication.
+    #[inline]
     fn sweep_due(&mut self, now: u64, slots_max: u32) -> u32 {
         let period = self.options.sweep_period_ns;
         let capacity = u64::from(self.options.flows_max);
-        let since = match self.swept_ns {
-            Some(since) if since <= now => since.max(now.saturating_sub(period)),
+        let Some(since) = self.swept_ns.filter(|since| *since <= now) else {
             // The first call, or the clock stepped backwards.
-            _ => now,
+            self.swept_ns = Some(now);
+            return 0;
         };
-        let elapsed = u128::from(now - since);
-        let due = (elapsed * u128::from(capacity) / u128::from(period)).min(slots_max.into());
+        let since = since.max(now.saturating_sub(period));
+        // At most a period and FLOWS_MAX_LIMIT: 37 and 27 bits.
+        let share = (now - since) * capacity;
+        if share < period * SWEEP_SLOTS_MIN.min(capacity) {
+            return 0;
+        }
+        let due = (share / period).min(slots_max.into());
         // Rounded up, so that no entry is due twice for the same time.
-        let used = (due * u128::from(period))
-            .div_ceil(u128::from(capacity))
-            .min(elapsed);
-        let [used, due] = [used, due].map(|n| u64::try_from(n).unwrap_or(u64::MAX));
+        let used = (due * period).div_ceil(capacity).min(now - since);
         self.swept_ns = Some(since + used);
         u32::try_from(due).unwrap_or(slots_max)
     }

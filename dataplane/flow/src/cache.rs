@@ -35,6 +35,15 @@ pub struct FlowIndex {
     generation: u8,
 }
 
+/// The entry that a flow's hash points to. Whether it is that flow's is for its key to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LikelyEntry(pub(crate) u32);
+
+impl LikelyEntry {
+    /// No entry.
+    pub const NONE: Self = Self(NO_SLOT);
+}
+
 /// What a new flow is made from, beside its key.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow<'a> {
@@ -221,15 +230,19 @@ impl FlowCache {
     }
 
     /// Phase 2: reads the index line, and asks for the line of the entry it probably names; for TCP
-    /// whose sequence numbers are followed also for the line that keeps them.
+    /// whose sequence numbers are followed also for the line that keeps them. The entry is for
+    /// [`FlowCache::pass`].
     #[inline]
-    pub fn prefetch_entry(&self, hash: FlowHash, proto: u8) {
-        if let Some(slot) = self.index.likely(hash) {
-            prefetch(&self.hot, slot as usize);
-            if self.options.tcp_quality && proto == crate::facts::proto::TCP {
-                prefetch(&self.cold, slot as usize);
-            }
+    #[must_use]
+    pub fn prefetch_entry(&self, hash: FlowHash, proto: u8) -> LikelyEntry {
+        let Some(slot) = self.index.likely(hash) else {
+            return LikelyEntry::NONE;
+        };
+        prefetch(&self.hot, slot as usize);
+        if self.options.tcp_quality && proto == crate::facts::proto::TCP {
+            prefetch(&self.cold, slot as usize);
         }
+        LikelyEntry(slot)
     }
 
     /// Phase 3: the flow with this key. Compares the whole key.

@@ -206,6 +206,12 @@ impl Hot {
         self.bits &= !(ACTION | PENDING_DENIES | UNCOVERED);
     }
 
+    /// Epoch of the decision and state, as one number for [`Gate`].
+    #[inline(always)]
+    const fn standing(&self) -> u32 {
+        self.epoch as u32 | (self.bits as u32) << 16
+    }
+
     /// Whether `flags` (ACK and PSH only) were all seen from `side` since the last record.
     #[inline(always)]
     pub(crate) const fn has_flags(&self, side: Side, ack: bool, psh: bool) -> bool {
@@ -220,6 +226,32 @@ impl Hot {
         if psh {
             self.bits |= PSH_A << side as u16;
         }
+    }
+}
+
+/// What an entry must look like for a packet simply to pass: decided by the policy in force, whose
+/// enforced action is allow, with the packet's side seen before. One mask and one compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    mask: [u32; 2],
+    wanted: [u32; 2],
+}
+
+impl Gate {
+    pub(crate) fn new(low_epoch: u16) -> Self {
+        let seen = [SEEN_A, SEEN_A << 1];
+        let allowed = (Action::Allow as u16) << ACTION_SHIFT;
+        Self {
+            mask: seen.map(|seen| 0xffff | u32::from(ACTION | seen) << 16),
+            wanted: seen.map(|seen| u32::from(low_epoch) | u32::from(allowed | seen) << 16),
+        }
+    }
+
+    /// Never so for a free entry, which has no action.
+    #[inline(always)]
+    pub(crate) const fn admits(&self, hot: &Hot, side: Side) -> bool {
+        let side = side.index();
+        hot.standing() & self.mask[side] == self.wanted[side]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::context::{ContextTags, Path, VlanTags};
 use crate::frag::{FragmentKey, FragmentPart};
-use crate::key::Tuple;
+use crate::key::{FlowKey, Side, Tuple};
 use abi::record::TunnelKind;
 use packet::{Headers, IpHeader, KeyHeader, Quoted, Transport, VlanKind};
 
@@ -108,13 +108,102 @@ pub struct Classified {
     pub fragment: Option<(FragmentKey, FragmentPart)>,
 }
 
+/// What the cache needs of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedPacket {
+    /// Key of its flow.
+    pub key: FlowKey,
+    /// Which end of the key sent it.
+    pub side: Side,
+    /// What the flow counts.
+    pub facts: PacketFacts,
+}
+
+impl KeyedPacket {
+    /// Of no packet.
+    pub const NONE: Self = Self {
+        key: FlowKey::NONE,
+        side: Side::A,
+        facts: PacketFacts {
+            ip_bytes: 0,
+            tos: 0,
+            ipv6: false,
+            transport: TransportFacts::Plain,
+        },
+    };
+
+    /// Takes a plain frame (see [`packet::Plain`]), without headers in between: what [`classify`]
+    /// says of such a frame whatever the options are, in context 0. False for every other frame,
+    /// and then what is here means nothing.
+    #[inline(always)]
+    #[must_use]
+    pub fn read_plain(&mut self, frame: &[u8]) -> bool {
+        // One arm for each version: what is constant for it is folded into it.
+        if let Some(plain) = packet::Plain::ipv4(frame) {
+            self.read_transport(&plain)
+        } else if let Some(plain) = packet::Plain::ipv6(frame) {
+            self.read_transport(&plain)
+        } else {
+            false
+        }
+    }
+
+    /// As [`KeyedPacket::read_plain`], for a frame that is plain behind one or two VLAN tags, where
+    /// tags are not part of the key.
+    #[inline(never)]
+    #[must_use]
+    pub fn read_tagged(&mut self, frame: &[u8]) -> bool {
+        const TAG_BYTES: usize = 4;
+        let mut rest = frame;
+        for _ in 0..2 {
+            // What follows a tag looks like the end of an Ethernet header without it.
+            match (rest.get(12..14), rest.get(TAG_BYTES..)) {
+                (Some([0x81, 0x00] | [0x88, 0xa8]), Some(behind)) => rest = behind,
+                _ => break,
+            }
+        }
+        rest.len() < frame.len() && self.read_plain(rest)
+    }
+
+    #[inline(always)]
+    fn read_transport(&mut self, plain: &packet::Plain<'_>) -> bool {
+        if let Some(ports) = plain.udp() {
+            self.fill(&plain.ip, ports, proto::UDP);
+            self.facts.transport = TransportFacts::Plain;
+            true
+        } else if let Some((ports, tcp)) = plain.tcp() {
+            self.fill(&plain.ip, ports, proto::TCP);
+            (self.facts.transport, _) = transport_facts(Transport::Tcp(tcp));
+            true
+        } else {
+            false
+        }
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, ip: &IpHeader, (src_port, dst_port): packet::PortPair, proto: u8) {
+        let (src, dst) = (ip.src, ip.dst);
+        let tuple = Tuple {
+            src,
+            dst,
+            src_port,
+            dst_port,
+            proto,
+        };
+        (self.key, self.side) = FlowKey::new(&tuple, 0);
+        self.facts.ip_bytes = ip.ip_bytes;
+        self.facts.tos = ip.tos;
+        self.facts.ipv6 = ip.version == 6;
+    }
+}
+
 /// Reads one frame's headers. `None` where the frame has no readable IP header. The context in the
 /// fragment's key is 0: set it as in the flow key.
 #[inline]
 #[must_use]
 pub fn classify(headers: &Headers, options: &KeyOptions) -> Option<Classified> {
     let ip = headers.classified(options.header)?;
-    let (_, icmp_id) = transport_facts(headers.classified_transport(options.header));
+    let (transport, icmp_id) = transport_facts(headers.classified_transport(options.header));
     let (src_port, dst_port) = match options.icmp {
         IcmpKey::Paired if icmp_id != 0 => (icmp_id, icmp_id),
         _ => (ip.src_port, ip.dst_port),
@@ -129,26 +218,17 @@ pub fn classify(headers: &Headers, options: &KeyOptions) -> Option<Classified> {
     Some(Classified {
         tuple,
         tags: tags(headers, options),
-        facts: packet_facts(headers, ip, options),
+        facts: PacketFacts {
+            ip_bytes: ip.ip_bytes,
+            tos: ip.tos,
+            ipv6: ip.version == 6,
+            transport,
+        },
         fragment: fragment(ip),
     })
 }
 
-/// What the flow counts of a frame with headers of IP, as [`classify`] says it. Reads nothing but the
-/// headers, so it can be asked again when the packet's turn has come.
-#[inline]
-#[must_use]
-pub fn packet_facts(headers: &Headers, ip: &IpHeader, options: &KeyOptions) -> PacketFacts {
-    let (transport, _) = transport_facts(headers.classified_transport(options.header));
-    PacketFacts {
-        ip_bytes: ip.ip_bytes,
-        tos: ip.tos,
-        ipv6: ip.version == 6,
-        transport,
-    }
-}
-
-#[inline]
+#[inline(always)]
 fn transport_facts(transport: Transport) -> (TransportFacts, u16) {
     match transport {
         Transport::Tcp(tcp) => (

@@ -40,6 +40,13 @@ const fn zero_bytes(word: u64) -> u32 {
     (ones.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
+/// The highest bit of every byte of `word` that is 0. Of the bytes above the lowest such it may mark
+/// others, too: good for the first, and cheaper than [`zero_bytes`].
+#[inline(always)]
+const fn marks(word: u64) -> u64 {
+    word.wrapping_sub(BYTES_01) & !word & !BYTES_7F
+}
+
 impl Bucket {
     /// The filler is not 0, so that creating the index touches every page.
     const EMPTY: Self = Self {
@@ -57,6 +64,19 @@ impl Bucket {
         let low = zero_bytes(u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ wanted);
         let high = zero_bytes(u64::from(u32::from_le_bytes([i, j, k, l])) ^ wanted);
         low | (high & 0xf) << 8
+    }
+
+    /// The first slot whose tag is `tag`.
+    #[inline(always)]
+    fn first(&self, tag: u8) -> Option<usize> {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
+        let wanted = u64::from(tag) * BYTES_01;
+        let low = marks(u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ wanted);
+        // The four bytes above the four tags differ from every tag once they are full.
+        let four = u64::from(u32::from_le_bytes([i, j, k, l])) | !0xffff_ffff;
+        let high = marks(four ^ (wanted & 0xffff_ffff));
+        let (marks, before) = if low == 0 { (high, 8) } else { (low, 0) };
+        (marks != 0).then(|| before + marks.trailing_zeros() as usize / 8)
     }
 
     fn free_slot(&self) -> Option<usize> {
@@ -78,6 +98,13 @@ struct Place {
     primary: usize,
     secondary: usize,
     tag: u8,
+}
+
+/// The lowest eight bits of a hash, which say nothing about its buckets; 0 taken as 1.
+#[inline(always)]
+const fn tag_of(hash: FlowHash) -> u8 {
+    let tag = (hash.0 & 0xff) as u8;
+    tag + (tag == 0) as u8
 }
 
 /// The index of one cache.
@@ -104,59 +131,63 @@ impl Index {
     }
 
     #[inline(always)]
-    fn place(&self, hash: FlowHash) -> Place {
-        let count = self.buckets.len() as u64;
-        let primary = (((hash.0 >> 32) * count) >> 32) as usize;
-        let mut secondary = (((hash.0 & 0xffff_ffff) * count) >> 32) as usize;
-        if secondary == primary {
-            secondary = if primary == 0 {
-                self.buckets.len() - 1
-            } else {
-                primary - 1
-            };
+    fn primary(&self, hash: FlowHash) -> usize {
+        (((hash.0 >> 32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    fn secondary(&self, hash: FlowHash) -> usize {
+        let primary = self.primary(hash);
+        let secondary = (((hash.0 & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize;
+        match (secondary == primary, primary) {
+            (false, _) => secondary,
+            (true, 0) => self.buckets.len() - 1,
+            (true, _) => primary - 1,
         }
-        // The lowest bits of the lower half say nothing about the secondary bucket.
+    }
+
+    fn place(&self, hash: FlowHash) -> Place {
         Place {
-            primary,
-            secondary,
-            tag: ((hash.0 & 0xff) as u8).max(1),
+            primary: self.primary(hash),
+            secondary: self.secondary(hash),
+            tag: tag_of(hash),
         }
     }
 
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: FlowHash) {
-        prefetch(&self.buckets, self.place(hash).primary);
+        prefetch(&self.buckets, self.primary(hash));
     }
 
     /// The likeliest slot of a hash, by tag alone.
     #[inline(always)]
     pub(crate) fn likely(&self, hash: FlowHash) -> Option<u32> {
-        let place = self.place(hash);
-        let bucket = &self.buckets[place.primary];
-        let mask = bucket.matches(place.tag);
-        if mask != 0 {
-            return Some(bucket.slots[mask.trailing_zeros() as usize]);
+        let bucket = &self.buckets[self.primary(hash)];
+        if let Some(first) = bucket.first(tag_of(hash)) {
+            return Some(bucket.slots[first]);
         }
         if bucket.guests == 0 {
             return None;
         }
-        let bucket = &self.buckets[place.secondary];
-        let mask = bucket.matches(place.tag);
-        (mask != 0).then(|| bucket.slots[mask.trailing_zeros() as usize])
+        self.likely_elsewhere(hash)
+    }
+
+    fn likely_elsewhere(&self, hash: FlowHash) -> Option<u32> {
+        let bucket = &self.buckets[self.secondary(hash)];
+        bucket.first(tag_of(hash)).map(|first| bucket.slots[first])
     }
 
     /// The slot for which `is_it` holds, among those with the tag of `hash`.
     #[inline(always)]
     pub(crate) fn find(&self, hash: FlowHash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let place = self.place(hash);
-        let bucket = &self.buckets[place.primary];
-        if let Some(slot) = Self::scan(bucket, place.tag, &is_it) {
+        let tag = tag_of(hash);
+        let bucket = &self.buckets[self.primary(hash)];
+        if let Some(slot) = Self::scan(bucket, tag, &is_it) {
             return Some(slot);
         }
         if bucket.guests == 0 {
             return None;
         }
-        Self::scan(&self.buckets[place.secondary], place.tag, &is_it)
+        Self::scan(&self.buckets[self.secondary(hash)], tag, &is_it)
     }
 
     #[inline(always)]
@@ -306,6 +337,8 @@ mod tests {
                     *t = if at >> i & 1 == 1 { tag } else { other };
                 }
                 assert_eq!(bucket.matches(tag), at);
+                let first = (at != 0).then(|| at.trailing_zeros() as usize);
+                assert_eq!(bucket.first(tag), first);
             }
         }
     }

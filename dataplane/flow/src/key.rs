@@ -72,34 +72,23 @@ const fn joined(low: u64, high: u64) -> [u8; 16] {
 impl FlowKey {
     /// The key of the flow that a packet with `tuple` belongs to, and the end that sent it. Where
     /// both ends are the same (address, port) the sender is always `A`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn new(tuple: &Tuple, context: u16) -> (Self, Side) {
         let src = u128::from_be_bytes(tuple.src);
         let dst = u128::from_be_bytes(tuple.dst);
         let forward = src < dst || (src == dst && tuple.src_port <= tuple.dst_port);
-        let (a, b, port_a, port_b, side) = if forward {
-            (
-                tuple.src,
-                tuple.dst,
-                tuple.src_port,
-                tuple.dst_port,
-                Side::A,
-            )
-        } else {
-            (
-                tuple.dst,
-                tuple.src,
-                tuple.dst_port,
-                tuple.src_port,
-                Side::B,
-            )
-        };
+        // One choice for each value: which end is A is as hard to predict as a coin, and so stays
+        // without a branch.
+        let (src_port, dst_port) = (tuple.src_port as u64, tuple.dst_port as u64);
+        let there = src_port << 32 | dst_port << 48;
+        let back = dst_port << 32 | src_port << 48;
+        let ports = if forward { there } else { back };
+        let a = if forward { tuple.src } else { tuple.dst };
+        let b = if forward { tuple.dst } else { tuple.src };
+        let side = if forward { Side::A } else { Side::B };
         let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
-        let last = tuple.proto as u64
-            | (context as u64) << 16
-            | (port_a as u64) << 32
-            | (port_b as u64) << 48;
+        let last = tuple.proto as u64 | (context as u64) << 16 | ports;
         (
             Self {
                 words: [a0, a1, b0, b1, last],
@@ -107,6 +96,9 @@ impl FlowKey {
             side,
         )
     }
+
+    /// The key of no flow.
+    pub const NONE: Self = Self { words: [0; 5] };
 
     /// Address of an end; IPv4 is `::ffff:a.b.c.d`.
     #[inline]

@@ -3,16 +3,16 @@
 //! One worker of the dataplane owns one [`FlowCache`] and calls it in phases, burst by burst:
 //!
 //! ```text
-//! for packet   let c = classify(&headers, &key_options)         headers -> tuple, tags, facts
-//! for packet   let (key, side) = FlowKey::new(&c.tuple, context)
+//! for packet   let packet.read_plain(frame), or by classify(&headers, &key_options)
 //!              let hash = cache.hash(&key); cache.prefetch_bucket(hash)
-//! for packet   cache.prefetch_entry(hash, key.proto())
-//! for packet   let found = cache.find(hash, &key)
-//! for packet   match found and cache.account(index, side, &facts, now, &mut sink) {
+//! for packet   let likely = cache.prefetch_entry(hash, key.proto())
+//! for packet   cache.pass(&gate, likely, &packet, now, &mut passed)           nearly always true
+//!              or, after cache.settle(&mut passed):
+//!              match cache.find(hash, &key) and cache.account(index, side, &facts, now, &mut sink) {
 //!                  hit                     => index
-//!                  miss or Step::Stale     => cache.insert(hash, &key, side, &new, now, &mut sink)
+//!                  miss or Step::Gone      => cache.insert(hash, &key, side, &new, now, &mut sink)
 //!              }
-//! for packet   match cache.verdict(index, epoch) {
+//!              match cache.verdict(index, epoch) {
 //!                  Some(verdict)           => as the flow's entry says
 //!                  None                    => judge cache.ends(index), cache.set_decision(..)
 //!              }
@@ -23,6 +23,8 @@
 //! Both `account` and `insert` count the packet; counting comes before deciding because a packet
 //! may end one flow and start the next in the same entry, or turn the initiator round, and the
 //! verdict must be that of the new state ([`FlowCache::verdict`] is `None` after either).
+//! [`FlowCache::pass`] is the straight path through all of that, for a packet that changes nothing
+//! about an allowed flow; what it does not take, the others do.
 //!
 //! The room never allocates after [`FlowCache::new`], reads no clock, knows no lock, and does a
 //! bounded amount of work in every call. Times are nanoseconds since the Unix epoch, given by the
@@ -48,17 +50,19 @@ mod initiator;
 mod intern;
 mod key;
 mod options;
+mod pass;
 mod prefetch;
 mod record;
 mod tcp_state;
 mod verdict;
 
 pub use account::Step;
-pub use cache::{Admission, Ends, FlowCache, FlowIndex, NewFlow};
+pub use cache::{Admission, Ends, FlowCache, FlowIndex, LikelyEntry, NewFlow};
 pub use context::{ContextTags, Path, VlanTags};
 pub use counters::CacheCounters;
+pub use entry::Gate;
 pub use facts::{
-    Classified, IcmpKey, KeyOptions, PacketFacts, TcpFlags, TransportFacts, classify, packet_facts,
+    Classified, IcmpKey, KeyOptions, KeyedPacket, PacketFacts, TcpFlags, TransportFacts, classify,
     path, proto, quoted_tuple,
 };
 pub use frag::{
@@ -71,5 +75,6 @@ pub use options::{
     LISTENERS_MAX, PATHS_MAX, SWEEP_PERIOD_NS, Timeouts,
 };
 pub use packet::KeyHeader;
+pub use pass::Passed;
 pub use record::RecordSink;
 pub use verdict::Verdict;

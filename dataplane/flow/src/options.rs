@@ -14,6 +14,8 @@ pub const PATHS_MAX: u32 = 65_536;
 pub const LISTENERS_MAX: u32 = 16_384;
 /// Default of [`CacheOptions::sweep_period_ns`].
 pub const SWEEP_PERIOD_NS: u64 = SECOND_NS;
+/// Longest [`CacheOptions::sweep_period_ns`].
+pub(crate) const SWEEP_PERIOD_MAX_NS: u64 = 100 * SECOND_NS;
 
 /// How a cache is made. Check with [`CacheOptions::validate`]; [`FlowCache::new`] does.
 ///
@@ -196,8 +198,8 @@ pub enum CacheError {
         /// What was asked for.
         value: u32,
     },
-    /// `sweep_period_ns` is 0.
-    #[error("sweep_period_ns is 0: choose at least 1")]
+    /// `sweep_period_ns` is 0 or too long.
+    #[error("sweep_period_ns: choose 1 to {SWEEP_PERIOD_MAX_NS}")]
     SweepPeriod,
     /// The memory is not there.
     #[error("the flow cache needs {bytes} bytes, which this process cannot get: lower flows_max")]
@@ -261,7 +263,7 @@ impl CacheOptions {
                 value: self.listeners_max,
             });
         }
-        if self.sweep_period_ns == 0 {
+        if self.sweep_period_ns == 0 || self.sweep_period_ns > SWEEP_PERIOD_MAX_NS {
             return Err(CacheError::SweepPeriod);
         }
         Ok(())

@@ -85,7 +85,8 @@ impl Packed {
     }
 }
 
-const fn low_epoch(epoch: u64) -> u16 {
+#[inline(always)]
+pub(crate) const fn low_epoch(epoch: u64) -> u16 {
     (epoch & 0xffff) as u16
 }
 

@@ -247,7 +247,7 @@ fn sweep_keeps_its_pace_and_its_bound() {
     for _ in 0..1_000_000 {
         house.now += 1000;
         let slots = house.sweep(64);
-        assert!(slots <= 1);
+        assert!(slots <= 8, "some entries at a time: {slots}");
         swept += u64::from(slots);
     }
     assert!(

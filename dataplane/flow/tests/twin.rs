@@ -266,7 +266,7 @@ impl Pair {
             .for_each(|hash| self.cache.prefetch_bucket(*hash));
         hashes
             .iter()
-            .for_each(|hash| self.cache.prefetch_entry(*hash, 6));
+            .for_each(|hash| _ = self.cache.prefetch_entry(*hash, 6));
         let found: Vec<_> = (0..keys.len())
             .map(|i| self.cache.find(hashes[i], &keys[i].0))
             .collect();

@@ -109,7 +109,7 @@ fn run(cache: &mut FlowCache, fragments: &mut FragmentTable) -> u64 {
         let facts = facts(n, &tuple);
         let hash = cache.hash(&key);
         cache.prefetch_bucket(hash);
-        cache.prefetch_entry(hash, key.proto());
+        let _ = cache.prefetch_entry(hash, key.proto());
         let hit = cache
             .find(hash, &key)
             .filter(|index| cache.account(*index, side, &facts, now, &mut sink) == Step::Counted);

@@ -8,10 +8,10 @@ use crate::{Fragment, IpHeader, Malformed, Transport, transport};
 const HEADER_BYTES: usize = 20;
 
 /// An IPv4 address as an IPv4-mapped IPv6 address, RFC 4291 section 2.5.5.2.
-#[inline]
+#[inline(always)]
 pub(crate) const fn mapped(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    // As one number: whoever compares addresses as numbers compares 32 bits.
+    (0xffff_0000_0000 | u32::from_be_bytes(address) as u128).to_be_bytes()
 }
 
 /// Reads the header at the cursor, and the transport header after it.

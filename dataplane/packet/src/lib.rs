@@ -38,3 +38,4 @@ pub use options::{
     EXTENSION_HEADERS_MAX, LAYERS_MAX, MPLS_LABELS_MAX, ParseOptions, TUNNEL_DEPTH_MAX,
 };
 pub use parse::parse;
+pub use plain::{Plain, PortPair};

@@ -69,7 +69,7 @@ pub(crate) struct Walk<'h> {
 /// At most [`LAYERS_MAX`] headers, with bounded chains in each; no allocation, no panic.
 #[inline]
 pub fn parse(frame: &[u8], wire_len: u32, options: &ParseOptions, headers: &mut Headers) {
-    if plain::plain(frame, headers) {
+    if plain::fill_plain(frame, headers) {
         return;
     }
     general(frame, wire_len, options, headers);

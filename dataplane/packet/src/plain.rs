@@ -2,157 +2,193 @@
 //! whole packet, TCP or UDP that is no tunnel. It answers only for frames of which every length is
 //! sound, and for those exactly as `general` would; for all others it says no.
 //!
-//! Its functions are always inlined: returning headers through memory costs a third of the time.
+//! Its functions are always inlined: returning headers through memory costs a third of the time,
+//! and a caller that needs only some fields pays only for those.
 
-use crate::headers::{Headers, Transport};
+use crate::headers::{Headers, Tcp, Transport};
 use crate::{Fragment, IpHeader, ipv4, link, transport, tunnel};
 
 const ETHERNET_BYTES: usize = 14;
 
-/// Says whether the frame was a plain one, and then `headers` are complete. If not, what was
-/// written is written again by `general`.
-#[inline(always)]
-pub(crate) fn plain(frame: &[u8], headers: &mut Headers) -> bool {
-    let Some((ethernet, rest)) = frame.split_first_chunk::<ETHERNET_BYTES>() else {
-        return false;
-    };
-    match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
-        link::IPV4 => plain_ipv4(ethernet, rest, headers),
-        link::IPV6 => plain_ipv6(ethernet, rest, headers),
-        _ => false,
+/// The IP header of a plain frame, and what it carries. Its `src_port` and `dst_port` are 0: the
+/// transport header says them.
+///
+/// A plain frame is untagged Ethernet with a whole IPv4 packet without options, or a whole IPv6
+/// packet without extension headers, that carries TCP or UDP to ports of no tunnel; nothing in it
+/// is malformed. [`parse`](crate::parse) reads the same headers from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'f> {
+    /// The IP header, without ports.
+    pub ip: IpHeader,
+    after: &'f [u8],
+    payload_bytes: u32,
+}
+
+/// Source and destination port.
+pub type PortPair = (u16, u16);
+
+impl<'f> Plain<'f> {
+    /// Reads an IPv4 header. `None` for frames that are not plain or not IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub fn ipv4(frame: &'f [u8]) -> Option<Self> {
+        /// Ethertype, then version and header length.
+        const IPV4_WITHOUT_OPTIONS: u32 = (link::IPV4 as u32) << 8 | 0x45;
+        const MORE_OR_OFFSET: u16 = 0x3fff;
+        let (head, after) = frame.split_first_chunk::<{ ETHERNET_BYTES + 20 }>()?;
+        let [.., t0, t1, first, tos] = head.first_chunk::<16>()?;
+        let [_, _, total0, total1, id0, id1, f0, f1, ttl, protocol, ..] =
+            head.last_chunk::<20>()?;
+        let fragment_field = u16::from_be_bytes([*f0, *f1]);
+        // A total length below the header's wraps round to more than any frame has.
+        let ip_bytes = u32::from(u16::from_be_bytes([*total0, *total1]));
+        let payload_bytes = ip_bytes.wrapping_sub(20);
+        if u32::from_be_bytes([*t0, *t1, *first, *tos]) >> 8 != IPV4_WITHOUT_OPTIONS
+            || fragment_field & MORE_OR_OFFSET != 0
+            || payload_bytes as usize > after.len()
+        {
+            return None;
+        }
+        let addresses = head.last_chunk::<8>()?;
+        let ip = IpHeader {
+            src: ipv4::mapped(*addresses.first_chunk()?),
+            dst: ipv4::mapped(*addresses.last_chunk()?),
+            ip_bytes,
+            l3_offset: 14,
+            l4_offset: 34,
+            fragment: Fragment {
+                id: u32::from(u16::from_be_bytes([*id0, *id1])),
+                offset: 0,
+                more: false,
+                is_fragment: false,
+            },
+            src_port: 0,
+            dst_port: 0,
+            protocol: *protocol,
+            version: 4,
+            ttl: *ttl,
+            tos: *tos,
+            has_ports: true,
+        };
+        Some(Self {
+            ip,
+            after,
+            payload_bytes,
+        })
+    }
+
+    /// Reads an IPv6 header. `None` for frames that are not plain or not IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub fn ipv6(frame: &'f [u8]) -> Option<Self> {
+        let (ethernet, rest) = frame.split_first_chunk::<ETHERNET_BYTES>()?;
+        let (ip, after) = rest.split_first_chunk::<40>()?;
+        let payload = u16::from_be_bytes([ip[4], ip[5]]);
+        let too_long = usize::from(payload) > after.len();
+        if ethertype(ethernet) != link::IPV6 || ip[0] >> 4 != 6 || too_long {
+            return None;
+        }
+        let ip = IpHeader {
+            src: *ip[8..].first_chunk()?,
+            dst: *ip[24..].first_chunk()?,
+            ip_bytes: u32::from(payload) + 40,
+            l3_offset: 14,
+            l4_offset: 54,
+            fragment: Fragment {
+                id: 0,
+                offset: 0,
+                more: false,
+                is_fragment: false,
+            },
+            src_port: 0,
+            dst_port: 0,
+            protocol: ip[6],
+            version: 6,
+            ttl: ip[7],
+            tos: (ip[0] << 4) | (ip[1] >> 4),
+            has_ports: true,
+        };
+        Some(Self {
+            ip,
+            after,
+            payload_bytes: u32::from(payload),
+        })
+    }
+
+    /// Reads the ports where it carries UDP that is no tunnel.
+    #[inline(always)]
+    #[must_use]
+    pub fn udp(&self) -> Option<PortPair> {
+        if self.ip.protocol != transport::UDP || self.payload_bytes < 8 {
+            return None;
+        }
+        let raw = self.after.first_chunk::<8>()?;
+        let ports = port_pair([raw[0], raw[1], raw[2], raw[3]]);
+        let length = u32::from(u16::from_be_bytes([raw[4], raw[5]]));
+        let is_tunnel = tunnel::is_tunnel_port(ports.0) | tunnel::is_tunnel_port(ports.1);
+        let is_sound = length >= 8 && length <= self.payload_bytes;
+        (is_sound && !is_tunnel).then_some(ports)
+    }
+
+    /// Reads ports and header where it carries TCP.
+    #[inline(always)]
+    #[must_use]
+    pub fn tcp(&self) -> Option<(PortPair, Tcp)> {
+        if self.ip.protocol != transport::TCP {
+            return None;
+        }
+        let raw = self.after.first_chunk::<20>()?;
+        let tcp = transport::tcp_fields(raw, self.payload_bytes)?;
+        Some((port_pair([raw[0], raw[1], raw[2], raw[3]]), tcp))
     }
 }
 
 #[inline(always)]
-fn plain_ipv4(ethernet: &[u8; ETHERNET_BYTES], rest: &[u8], headers: &mut Headers) -> bool {
-    const MORE_OR_OFFSET: u16 = 0x3fff;
-    let Some((ip, after)) = rest.split_first_chunk::<20>() else {
+const fn port_pair([s0, s1, d0, d1]: [u8; 4]) -> PortPair {
+    (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
+}
+
+#[inline(always)]
+const fn ethertype(ethernet: &[u8; ETHERNET_BYTES]) -> u16 {
+    u16::from_be_bytes([ethernet[12], ethernet[13]])
+}
+
+/// Says whether the frame was a plain one, and then `headers` are complete. If not, they are as
+/// they were.
+#[inline(always)]
+pub(crate) fn fill_plain(frame: &[u8], headers: &mut Headers) -> bool {
+    let Some(ethernet) = frame.first_chunk() else {
         return false;
     };
-    let total = u16::from_be_bytes([ip[2], ip[3]]);
-    let fragment_field = u16::from_be_bytes([ip[6], ip[7]]);
-    let too_long = usize::from(total) > rest.len();
-    if ip[0] != 0x45 || fragment_field & MORE_OR_OFFSET != 0 || total < 20 || too_long {
-        return false;
-    }
-    let Some(read) = plain_transport(ip[9], after, u32::from(total) - 20) else {
+    let Some(plain) = Plain::ipv4(frame).or_else(|| Plain::ipv6(frame)) else {
         return false;
     };
-    let header = IpHeader {
-        src: ipv4::mapped([ip[12], ip[13], ip[14], ip[15]]),
-        dst: ipv4::mapped([ip[16], ip[17], ip[18], ip[19]]),
-        ip_bytes: u32::from(total),
-        l3_offset: 14,
-        l4_offset: 34,
-        fragment: Fragment {
-            id: u32::from(u16::from_be_bytes([ip[4], ip[5]])),
-            offset: 0,
-            more: false,
-            is_fragment: false,
-        },
-        src_port: read.src_port,
-        dst_port: read.dst_port,
-        protocol: ip[9],
-        version: 4,
-        ttl: ip[8],
-        tos: ip[1],
-        has_ports: true,
+    let (ports, transport) = if let Some((ports, tcp)) = plain.tcp() {
+        (ports, Transport::Tcp(tcp))
+    } else if let Some(ports) = plain.udp() {
+        let payload_bytes = plain.payload_bytes - 8;
+        (ports, Transport::Udp { payload_bytes })
+    } else {
+        return false;
     };
-    fill(headers, ethernet, link::IPV4, header, read.transport);
+    let mut ip = plain.ip;
+    (ip.src_port, ip.dst_port) = ports;
+    fill(headers, ethernet, ip, transport);
     true
-}
-
-#[inline(always)]
-fn plain_ipv6(ethernet: &[u8; ETHERNET_BYTES], rest: &[u8], headers: &mut Headers) -> bool {
-    let Some((ip, after)) = rest.split_first_chunk::<40>() else {
-        return false;
-    };
-    let payload = u16::from_be_bytes([ip[4], ip[5]]);
-    if ip[0] >> 4 != 6 || usize::from(payload) > after.len() {
-        return false;
-    }
-    let Some(read) = plain_transport(ip[6], after, u32::from(payload)) else {
-        return false;
-    };
-    let (mut src, mut dst) = ([0; 16], [0; 16]);
-    src.copy_from_slice(&ip[8..24]);
-    dst.copy_from_slice(&ip[24..40]);
-    let header = IpHeader {
-        src,
-        dst,
-        ip_bytes: u32::from(payload) + 40,
-        l3_offset: 14,
-        l4_offset: 54,
-        fragment: Fragment {
-            id: 0,
-            offset: 0,
-            more: false,
-            is_fragment: false,
-        },
-        src_port: read.src_port,
-        dst_port: read.dst_port,
-        protocol: ip[6],
-        version: 6,
-        ttl: ip[7],
-        tos: (ip[0] << 4) | (ip[1] >> 4),
-        has_ports: true,
-    };
-    fill(headers, ethernet, link::IPV6, header, read.transport);
-    true
-}
-
-/// Ports and transport header of a plain packet.
-struct Read {
-    src_port: u16,
-    dst_port: u16,
-    transport: Transport,
-}
-
-/// TCP or UDP in the first `payload_bytes` of `bytes`, which holds as many.
-#[inline(always)]
-fn plain_transport(protocol: u8, bytes: &[u8], payload_bytes: u32) -> Option<Read> {
-    if protocol == transport::TCP {
-        let raw = bytes.first_chunk::<20>()?;
-        return Some(Read {
-            src_port: u16::from_be_bytes([raw[0], raw[1]]),
-            dst_port: u16::from_be_bytes([raw[2], raw[3]]),
-            transport: Transport::Tcp(transport::tcp_fields(raw, payload_bytes)?),
-        });
-    }
-    if protocol != transport::UDP || payload_bytes < 8 {
-        return None;
-    }
-    let raw = bytes.first_chunk::<8>()?;
-    let src_port = u16::from_be_bytes([raw[0], raw[1]]);
-    let dst_port = u16::from_be_bytes([raw[2], raw[3]]);
-    let length = u32::from(u16::from_be_bytes([raw[4], raw[5]]));
-    let is_tunnel = tunnel::is_tunnel_port(src_port) || tunnel::is_tunnel_port(dst_port);
-    if length < 8 || length > payload_bytes || is_tunnel {
-        return None;
-    }
-    let transport = Transport::Udp {
-        payload_bytes: payload_bytes - 8,
-    };
-    Some(Read {
-        src_port,
-        dst_port,
-        transport,
-    })
 }
 
 #[inline(always)]
 fn fill(
     headers: &mut Headers,
     ethernet: &[u8; ETHERNET_BYTES],
-    ethertype: u16,
     header: IpHeader,
     transport: Transport,
 ) {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *ethernet;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
     let link = &mut headers.link;
     link.destination = [d0, d1, d2, d3, d4, d5];
     link.source = [s0, s1, s2, s3, s4, s5];
-    link.ethertype = ethertype;
+    link.ethertype = u16::from_be_bytes([t0, t1]);
     link.non_ip = None;
     link.mpls_label_count = 0;
     link.pppoe = false;
@@ -208,7 +244,10 @@ mod tests {
     fn the_straight_path_takes_tcp_and_udp_of_both_versions() {
         for version in [4, 6] {
             for protocol in [6, 17] {
-                assert!(plain(&frame(version, protocol, 10), &mut Headers::new()));
+                assert!(fill_plain(
+                    &frame(version, protocol, 10),
+                    &mut Headers::new()
+                ));
             }
         }
     }
@@ -239,7 +278,7 @@ mod tests {
             fast.malformed = Some(Malformed::IpVersion);
             fast.transport = Transport::Dccp;
             fast.link.pppoe = true;
-            if plain(&frame, &mut fast) {
+            if fill_plain(&frame, &mut fast) {
                 general(&frame, wire_len, &ParseOptions::default(), &mut slow);
                 prop_assert_eq!(fast, slow);
             }

@@ -40,24 +40,60 @@ const PORT_CAPWAP: u16 = 5247;
 const PORT_GENEVE: u16 = 6081;
 const PORT_MPLS: u16 = 6635;
 
-/// Whether UDP on this port may carry a tunnel.
-#[inline]
-pub(crate) const fn is_tunnel_port(port: u16) -> bool {
-    matches!(
-        port,
-        PORT_L2TP
-            | PORT_GTP_CONTROL
-            | PORT_GTP
-            | PORT_TEREDO
-            | PORT_LISP
-            | PORT_GRE
-            | PORT_VXLAN
-            | PORT_VXLAN_GPE
-            | PORT_AYIYA
-            | PORT_CAPWAP
-            | PORT_GENEVE
-            | PORT_MPLS
-    )
+const PORTS: [u16; 12] = [
+    PORT_L2TP,
+    PORT_GTP_CONTROL,
+    PORT_GTP,
+    PORT_TEREDO,
+    PORT_LISP,
+    PORT_GRE,
+    PORT_VXLAN,
+    PORT_VXLAN_GPE,
+    PORT_AYIYA,
+    PORT_CAPWAP,
+    PORT_GENEVE,
+    PORT_MPLS,
+];
+
+/// Spreads the ports over [`PORT_TABLE`], each to a place of its own.
+const PORT_SPREAD: u16 = spread();
+/// Every port at the place that [`port_place`] gives it; elsewhere one whose place is another.
+const PORT_TABLE: [u16; 32] = match table(PORT_SPREAD) {
+    Some(table) => table,
+    None => panic!("two ports have one place"),
+};
+
+const fn port_place(port: u16, spread: u16) -> usize {
+    (port.wrapping_mul(spread) >> 11) as usize
+}
+
+const fn table(spread: u16) -> Option<[u16; 32]> {
+    let [filler, ..] = PORTS;
+    let mut table = [filler; 32];
+    let mut i = 1;
+    while i < PORTS.len() {
+        let place = port_place(PORTS[i], spread);
+        if table[place] != filler || place == port_place(filler, spread) {
+            return None;
+        }
+        table[place] = PORTS[i];
+        i += 1;
+    }
+    Some(table)
+}
+
+const fn spread() -> u16 {
+    let mut spread = 1;
+    while table(spread).is_none() {
+        spread += 2;
+    }
+    spread
+}
+
+/// Whether UDP on this port may carry a tunnel. One load: every UDP packet asks twice.
+#[inline(always)]
+pub(crate) fn is_tunnel_port(port: u16) -> bool {
+    PORT_TABLE.get(port_place(port, PORT_SPREAD)) == Some(&port)
 }
 
 /// The payload of an IP packet whose protocol has no ports.
@@ -168,5 +204,17 @@ fn ayiya(walk: &mut Walk<'_>, bytes: &mut Bytes<'_>) -> Next {
         IPIP => Next::Ipv4,
         IPV6 => Next::Ipv6,
         _ => Next::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_knows_the_ports_and_no_others() {
+        for port in 0..=u16::MAX {
+            assert_eq!(is_tunnel_port(port), PORTS.contains(&port), "{port}");
+        }
     }
 }
