@@ -340,6 +340,7 @@ mod tests {
     use super::*;
     use crate::key::{FlowKey, Side};
     use packet::{ParseOptions, parse};
+    use proptest::prelude::*;
 
     fn read(frame: &[u8]) -> Headers {
         let mut headers = Headers::new();
@@ -502,6 +503,69 @@ mod tests {
         let c = classify(&read(&ethernet(&[], &sent)), &KeyOptions::default()).unwrap();
         assert_eq!(FlowKey::new(&quoted, 0), FlowKey::new(&c.tuple, 0));
         assert_eq!(FlowKey::new(&quoted, 0).1, Side::A);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// [`parse`] and [`classify`] are the obvious twin of the straight path.
+        #[test]
+        fn a_plain_frame_is_read_as_its_headers_say(
+            tags in prop::collection::vec(prop::sample::select(vec![0x8100_u16, 0x88a8, 0x9100]), 0..3),
+            tcp: bool,
+            payload_bytes in 0_usize..20,
+            ports in prop::sample::select(vec![(40_000, 53), (53, 40_000), (7, 7), (4789, 9), (9, 6081)]),
+            changes in prop::collection::vec((12_usize..70, any::<u8>()), 0..3),
+            more in 0_usize..20,
+            cut in 30_usize..120,
+        ) {
+            let tags: Vec<_> = tags.into_iter().map(|kind| (kind, 5)).collect();
+            let datagram = udp(ports.0, ports.1, &vec![0x50; payload_bytes + 12]);
+            let mut frame = ethernet(&tags, &ipv4(if tcp { 6 } else { 17 }, 1, 2, 0, &datagram));
+            frame.extend(vec![0; more]);
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            frame.truncate(cut);
+            let mut packet = KeyedPacket::NONE;
+            if packet.read_plain(&frame) || packet.read_tagged(&frame) {
+                let headers = read(&frame);
+                prop_assert_eq!(headers.malformed, None);
+                for header in [KeyHeader::Inner, KeyHeader::Outer] {
+                    let options = KeyOptions { header, ..KeyOptions::default() };
+                    let classified = classify(&headers, &options).unwrap();
+                    let (key, side) = FlowKey::new(&classified.tuple, 0);
+                    let facts = classified.facts;
+                    prop_assert_eq!(packet, KeyedPacket { key, side, facts });
+                    prop_assert_eq!(classified.fragment, None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tcp_and_udp_are_plain_with_and_without_tags() {
+        let segment = [
+            0x9c, 0x40, 1, 0xbb, 0, 0, 0, 7, 0, 0, 0, 9, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
+        ];
+        for packet in [
+            ipv4(17, 1, 2, 0, &udp(40_000, 53, &[])),
+            ipv4(6, 1, 2, 0, &segment),
+        ] {
+            let mut plain = KeyedPacket::NONE;
+            assert!(plain.read_plain(&ethernet(&[], &packet)));
+            for tags in [&[(0x8100, 7)][..], &[(0x88a8, 7), (0x8100, 8)]] {
+                let mut tagged = KeyedPacket::NONE;
+                let frame = ethernet(tags, &packet);
+                assert!(!tagged.read_plain(&frame) && tagged.read_tagged(&frame));
+                assert_eq!(tagged, plain);
+            }
+            assert!(!plain.read_tagged(&ethernet(&[], &packet)));
+        }
+        let tunnel = ipv4(17, 1, 2, 0, &udp(40_000, 4789, &[0; 60]));
+        assert!(!{ KeyedPacket::NONE }.read_plain(&ethernet(&[], &tunnel)));
     }
 
     #[test]

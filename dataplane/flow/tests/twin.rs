@@ -9,8 +9,9 @@ use abi::Reason;
 use abi::record::{FlowRecord, TunnelKind};
 use abi::verdict::{Action, Coverage, Decision, Mode, OnChange, VerdictSource};
 use flow::{
-    Admission, CacheOptions, FlowCache, FlowKey, InitiatorRule, NewFlow, PacketFacts, Path, Side,
-    Step, TcpFlags as T, Timeouts, TransportFacts, Tuple, VlanTags, proto,
+    Admission, CacheOptions, FlowCache, FlowKey, Gate, InitiatorRule, KeyedPacket, LikelyEntry,
+    NewFlow, PacketFacts, Passed, Path, Side, Step, TcpFlags as T, Timeouts, TransportFacts, Tuple,
+    VlanTags, proto,
 };
 use model::{Model, Outcome, Packet};
 use proptest::prelude::*;
@@ -119,6 +120,7 @@ fn packet() -> impl Strategy<Value = Packet> {
                     _ => TransportFacts::Plain,
                 };
                 Packet {
+                    may_pass: tos & 1 == 1,
                     tuple,
                     facts: PacketFacts {
                         ip_bytes,
@@ -264,14 +266,24 @@ impl Pair {
         hashes
             .iter()
             .for_each(|hash| self.cache.prefetch_bucket(*hash));
-        hashes
+        let likely: Vec<_> = hashes
             .iter()
-            .for_each(|hash| _ = self.cache.prefetch_entry(*hash, 6));
+            .map(|hash| self.cache.prefetch_entry(*hash, 6))
+            .collect();
+        let gate = self.cache.gate(self.epoch);
         let found: Vec<_> = (0..keys.len())
             .map(|i| self.cache.find(hashes[i], &keys[i].0))
             .collect();
         for (i, packet) in packets.iter().enumerate() {
             let (key, side) = keys[i];
+            let keyed = KeyedPacket {
+                key,
+                side,
+                facts: packet.facts,
+            };
+            if packet.may_pass && self.pass(&gate, likely[i], &keyed, packet) {
+                continue;
+            }
             let records = &mut self.records;
             let mut sink = |r: &FlowRecord| records.push(*r);
             let facts = &packet.facts;
@@ -299,6 +311,33 @@ impl Pair {
                 self.decide(index, &key, side, facts);
             }
         }
+    }
+
+    /// Whether the straight path took the packet, which the twin counts and judges as any other.
+    fn pass(
+        &mut self,
+        gate: &Gate,
+        likely: LikelyEntry,
+        keyed: &KeyedPacket,
+        packet: &Packet,
+    ) -> bool {
+        let mut passed = Passed::default();
+        let is_passed = self.cache.pass(gate, likely, keyed, self.now, &mut passed);
+        let counted = self.cache.settle(&mut passed);
+        assert_eq!(counted.packets, u64::from(is_passed));
+        if is_passed {
+            assert_eq!(self.model.packet(packet, self.now), Outcome::Counted);
+            let decision = self.model.verdict(&keyed.key, self.epoch).unwrap();
+            assert_eq!(decision.enforced, Action::Allow);
+            let would_deny = u64::from(!decision.pending.permits());
+            let uncovered = u64::from(decision.coverage == Coverage::Uncovered);
+            assert_eq!(
+                (counted.would_deny, counted.uncovered),
+                (would_deny, uncovered)
+            );
+            self.counted += 1;
+        }
+        is_passed
     }
 
     fn decide(&mut self, index: flow::FlowIndex, key: &FlowKey, side: Side, facts: &PacketFacts) {

@@ -15,6 +15,8 @@ use tcp::{sequence, tcp_step};
 /// One packet of a test.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
+    /// Tried on the straight path first.
+    pub(crate) may_pass: bool,
     pub(crate) tuple: Tuple,
     pub(crate) facts: PacketFacts,
     pub(crate) path: Path,
