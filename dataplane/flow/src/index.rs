@@ -1,4 +1,5 @@
-//! Hash to slot: 64-byte buckets of twelve (tag, slot) pairs, at most two buckets per key.
+//! Hash to slot: 64-byte buckets of twelve (tag, slot) pairs, at most two buckets per key. Of the 13
+//! bits of tag, eight are compared at once for all twelve, and the rest are kept beside the slot.
 //!
 //! A key's home is its primary bucket; only where that is crowded does it live in its secondary
 //! one, and the primary counts how many such guests it has elsewhere. So a lookup, hit or miss,
@@ -11,6 +12,9 @@ use crate::prefetch::prefetch;
 const BUCKET_SLOTS: usize = 12;
 /// From this many residents on, a newcomer goes to the emptier of its two buckets.
 const CROWDED: usize = 10;
+/// Bits of a slot number; the rest of `slots` holds more of the tag.
+const SLOT_BITS: u32 = 27;
+const SLOT: u32 = (1 << SLOT_BITS) - 1;
 /// Flows per bucket when the cache is full: 8 of 12 slots, 8 bytes of index a flow.
 pub(crate) const BUCKET_FLOWS: usize = 8;
 
@@ -22,10 +26,12 @@ struct Bucket {
     /// Flows whose primary bucket is this one and that live in their secondary bucket.
     guests: u16,
     unused: u16,
+    /// Slot in the lower bits, the rest of the tag above.
     slots: [u32; BUCKET_SLOTS],
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(crate::options::FLOWS_MAX_LIMIT <= SLOT);
 
 const BYTES_01: u64 = 0x0101_0101_0101_0101;
 const BYTES_7F: u64 = 0x7f7f_7f7f_7f7f_7f7f;
@@ -87,8 +93,39 @@ impl Bucket {
         self.tags.iter().filter(|t| **t != 0).count()
     }
 
-    fn position(&self, tag: u8, slot: u32) -> Option<usize> {
-        (0..BUCKET_SLOTS).find(|i| self.tags[*i] == tag && self.slots[*i] == slot)
+    fn position(&self, tag: Tag, slot: u32) -> Option<usize> {
+        (0..BUCKET_SLOTS).find(|i| self.tags[*i] == tag.low && self.slots[*i] & SLOT == slot)
+    }
+
+    /// The first slot with this tag.
+    #[inline(always)]
+    fn likely(&self, tag: Tag) -> Option<u32> {
+        let word = self.slots[self.first(tag.low)?];
+        if word >> SLOT_BITS == tag.rest {
+            return Some(word & SLOT);
+        }
+        self.likely_behind(tag)
+    }
+
+    /// Another key has the lower part of the tag and comes first.
+    #[cold]
+    #[inline(never)]
+    fn likely_behind(&self, tag: Tag) -> Option<u32> {
+        self.scan(tag, &|_| true)
+    }
+
+    /// The slot for which `is_it` holds, among those with this tag.
+    #[inline(always)]
+    fn scan(&self, tag: Tag, is_it: &impl Fn(u32) -> bool) -> Option<u32> {
+        let mut mask = self.matches(tag.low);
+        while mask != 0 {
+            let word = self.slots[mask.trailing_zeros() as usize];
+            if word >> SLOT_BITS == tag.rest && is_it(word & SLOT) {
+                return Some(word & SLOT);
+            }
+            mask &= mask - 1;
+        }
+        None
     }
 }
 
@@ -97,14 +134,27 @@ impl Bucket {
 struct Place {
     primary: usize,
     secondary: usize,
-    tag: u8,
+    tag: Tag,
 }
 
-/// The lowest eight bits of a hash, which say nothing about its buckets; 0 taken as 1.
-#[inline(always)]
-const fn tag_of(hash: FlowHash) -> u8 {
-    let tag = (hash.0 & 0xff) as u8;
-    tag + (tag == 0) as u8
+/// The lowest 13 bits of a hash, which say nothing about its buckets.
+#[derive(Clone, Copy)]
+struct Tag {
+    /// Eight bits, 0 taken as 1.
+    low: u8,
+    /// Five bits.
+    rest: u32,
+}
+
+impl Tag {
+    #[inline(always)]
+    const fn of(hash: FlowHash) -> Self {
+        let low = (hash.0 & 0xff) as u8;
+        Self {
+            low: low + (low == 0) as u8,
+            rest: (hash.0 >> 8) as u32 & (u32::MAX >> SLOT_BITS),
+        }
+    }
 }
 
 /// The index of one cache.
@@ -149,7 +199,7 @@ impl Index {
         Place {
             primary: self.primary(hash),
             secondary: self.secondary(hash),
-            tag: tag_of(hash),
+            tag: Tag::of(hash),
         }
     }
 
@@ -162,45 +212,23 @@ impl Index {
     #[inline(always)]
     pub(crate) fn likely(&self, hash: FlowHash) -> Option<u32> {
         let bucket = &self.buckets[self.primary(hash)];
-        if let Some(first) = bucket.first(tag_of(hash)) {
-            return Some(bucket.slots[first]);
+        let found = bucket.likely(Tag::of(hash));
+        if found.is_some() || bucket.guests == 0 {
+            return found;
         }
-        if bucket.guests == 0 {
-            return None;
-        }
-        self.likely_elsewhere(hash)
-    }
-
-    fn likely_elsewhere(&self, hash: FlowHash) -> Option<u32> {
-        let bucket = &self.buckets[self.secondary(hash)];
-        bucket.first(tag_of(hash)).map(|first| bucket.slots[first])
+        self.buckets[self.secondary(hash)].likely(Tag::of(hash))
     }
 
     /// The slot for which `is_it` holds, among those with the tag of `hash`.
     #[inline(always)]
     pub(crate) fn find(&self, hash: FlowHash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let tag = tag_of(hash);
+        let tag = Tag::of(hash);
         let bucket = &self.buckets[self.primary(hash)];
-        if let Some(slot) = Self::scan(bucket, tag, &is_it) {
-            return Some(slot);
+        let found = bucket.scan(tag, &is_it);
+        if found.is_some() || bucket.guests == 0 {
+            return found;
         }
-        if bucket.guests == 0 {
-            return None;
-        }
-        Self::scan(&self.buckets[self.secondary(hash)], tag, &is_it)
-    }
-
-    #[inline(always)]
-    fn scan(bucket: &Bucket, tag: u8, is_it: &impl Fn(u32) -> bool) -> Option<u32> {
-        let mut mask = bucket.matches(tag);
-        while mask != 0 {
-            let slot = bucket.slots[mask.trailing_zeros() as usize];
-            if is_it(slot) {
-                return Some(slot);
-            }
-            mask &= mask - 1;
-        }
-        None
+        self.buckets[self.secondary(hash)].scan(tag, &is_it)
     }
 
     /// Puts `slot` in. `hash_of` gives the hash of a resident. False where both buckets are full
@@ -223,13 +251,13 @@ impl Index {
             || (self.make_room(place.primary, hash_of) && self.put(place.primary, place.tag, slot))
     }
 
-    fn put(&mut self, bucket: usize, tag: u8, slot: u32) -> bool {
+    fn put(&mut self, bucket: usize, tag: Tag, slot: u32) -> bool {
         let bucket = &mut self.buckets[bucket];
         let Some(free) = bucket.free_slot() else {
             return false;
         };
-        bucket.tags[free] = tag;
-        bucket.slots[free] = slot;
+        bucket.tags[free] = tag.low;
+        bucket.slots[free] = slot | tag.rest << SLOT_BITS;
         true
     }
 
@@ -248,7 +276,7 @@ impl Index {
     /// Moves one resident of `crowded` to its own other bucket.
     fn make_room(&mut self, crowded: usize, hash_of: impl Fn(u32) -> FlowHash) -> bool {
         for i in 0..BUCKET_SLOTS {
-            let slot = self.buckets[crowded].slots[i];
+            let slot = self.buckets[crowded].slots[i] & SLOT;
             let place = self.place(hash_of(slot));
             let moved = if place.primary == crowded {
                 self.put_guest(place, slot)

@@ -10,8 +10,8 @@ const HEADER_BYTES: usize = 20;
 /// An IPv4 address as an IPv4-mapped IPv6 address, RFC 4291 section 2.5.5.2.
 #[inline(always)]
 pub(crate) const fn mapped(address: [u8; 4]) -> [u8; 16] {
-    // As one number: whoever compares addresses as numbers compares 32 bits.
-    (0xffff_0000_0000 | u32::from_be_bytes(address) as u128).to_be_bytes()
+    // As one number, so that whoever takes it apart again finds constants and 32 bits.
+    ((u32::from_le_bytes(address) as u128) << 96 | 0xffff << 80).to_le_bytes()
 }
 
 /// Reads the header at the cursor, and the transport header after it.
