@@ -89,7 +89,7 @@ impl Scratch {
 }
 
 /// A set of places in a burst, one bit each.
-pub(crate) type Places = u32;
+pub(crate) type Places = u64;
 
 const _: () = assert!(BURST_MAX <= Places::BITS as usize);
 

@@ -2,7 +2,7 @@
 //! benches.
 
 /// Packets in one burst at most.
-pub const BURST_MAX: usize = 32;
+pub const BURST_MAX: usize = 64;
 
 /// Frames that travel together, at most [`BURST_MAX`]; dropping it gives all buffers back.
 pub trait Burst: Default {
