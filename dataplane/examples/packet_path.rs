@@ -84,11 +84,14 @@ fn set_flow(kind: &str, frame: &mut [u8], flow: u32) {
 }
 
 fn core(flows: u32) -> (Core, Region) {
-    let mut config = Config::default();
-    config.lanes = vec![LaneConfig {
+    let lane = LaneConfig {
         mirror: Some("memory".into()),
         ..LaneConfig::default()
-    }];
+    };
+    let mut config = Config {
+        lanes: vec![lane],
+        ..Config::default()
+    };
     config.flow.flows_max = flows.next_power_of_two() as usize;
     config.exception.no_policy = Pass::Allow;
     let config = config.validate().expect("a valid configuration");

@@ -241,7 +241,7 @@ impl Core {
         let gate = self.flows.gate(self.policy.epoch());
         let mut passed = Passed::default();
         let mut permitted = 0;
-        for index in 0..frames.len().min(BURST_MAX) {
+        for (index, frame) in frames.iter().enumerate().take(BURST_MAX) {
             let packet = &scratch.packets[index];
             let is_passed = packet.is_simple
                 && self
@@ -249,7 +249,7 @@ impl Core {
                     .pass(&gate, packet.likely, &packet.seen, packet.now, &mut passed);
             if !is_passed {
                 permitted += self.count_passed(&mut passed);
-                permitted += u64::from(self.decide_one(scratch, &frames[index], index, ingress));
+                permitted += u64::from(self.decide_one(scratch, frame, index, ingress));
             }
         }
         permitted += self.count_passed(&mut passed);

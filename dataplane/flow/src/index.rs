@@ -15,6 +15,8 @@ const CROWDED: usize = 10;
 /// Bits of a slot number; the rest of `slots` holds more of the tag.
 const SLOT_BITS: u32 = 27;
 const SLOT: u32 = (1 << SLOT_BITS) - 1;
+/// Bits of the tag that stand above it.
+const REST: u64 = 0x1f;
 /// Flows per bucket when the cache is full: 8 of 12 slots, 8 bytes of index a flow.
 pub(crate) const BUCKET_FLOWS: usize = 8;
 
@@ -32,6 +34,7 @@ struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 const _: () = assert!(crate::options::FLOWS_MAX_LIMIT <= SLOT);
+const _: () = assert!(REST == (u32::MAX >> SLOT_BITS) as u64);
 
 const BYTES_01: u64 = 0x0101_0101_0101_0101;
 const BYTES_7F: u64 = 0x7f7f_7f7f_7f7f_7f7f;
@@ -152,7 +155,7 @@ impl Tag {
         let low = (hash.0 & 0xff) as u8;
         Self {
             low: low + (low == 0) as u8,
-            rest: (hash.0 >> 8) as u32 & (u32::MAX >> SLOT_BITS),
+            rest: ((hash.0 >> 8) & REST) as u32,
         }
     }
 }
