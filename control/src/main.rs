@@ -18,6 +18,11 @@ struct Flags {
     /// Check the configuration and the policy file it names, then end
     #[arg(long)]
     check: bool,
+    /// Check the policy on standard input, print what was found as JSON (the API's answer to
+    /// /v1/policy/check), then end: no configuration, state or dataplane is needed. NAME is the
+    /// policy's name in messages
+    #[arg(long, value_name = "NAME", exclusive = true)]
+    check_policy: Option<String>,
     /// Print the configuration as it is understood, then end
     #[arg(long)]
     dump: bool,
@@ -98,6 +103,9 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    if let Some(name) = &flags.check_policy {
+        return check_policy(name);
+    }
     let config = match read(&flags) {
         Ok(config) => config,
         Err(error) => {
@@ -160,6 +168,25 @@ fn check(config: &Config) -> ExitCode {
     }
     println!("configuration ok");
     ExitCode::SUCCESS
+}
+
+/// Checks a policy for `ringfence policy check` where no control process runs.
+fn check_policy(name: &str) -> ExitCode {
+    let read = std::io::read_to_string(std::io::stdin()).map_err(|e| e.to_string());
+    let checked = read.and_then(|text| {
+        let found = control::policy_service::check(&text, name).map_err(|e| e.to_string())?;
+        serde_json::to_string(&found).map_err(|e| e.to_string())
+    });
+    match checked {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ringfence-control: cannot check {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(config: Config) -> ExitCode {

@@ -3,22 +3,25 @@
 //! A change is on disk before it is published and in force on disk only after every core has
 //! adopted it. One change at a time.
 
+mod check;
 mod restore;
 mod store;
 
+pub use check::check;
 pub use store::StoreError;
 
-use crate::clock::{now_ns, today, today_days};
+use crate::clock::{now_ns, today_days};
 use crate::config::Config;
 use crate::dataplane::{Adoption, Dataplane, Link, LinkEvent, PublishError};
 use crate::names::{Dictionary, EPOCHS_MAX, Registry};
 use api::Ts;
-use api::error::{ApiError, ErrorCode, ErrorDetail};
+use api::error::{ApiError, ErrorCode};
 use api::policy::{
     ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLog,
     PolicyLogEntry, PolicyState, Revision,
 };
-use policy::{CompiledPolicy, Diagnostic, PolicyErrors, Severity, ValidPolicy};
+use check::{compile, counts, warnings};
+use policy::{CompiledPolicy, ValidPolicy};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,75 +103,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<ErrorDetail> {
-    let wanted = diagnostics
-        .iter()
-        .filter(|d| d.problem.severity() == severity);
-    wanted
-        .map(|d| ErrorDetail {
-            file: file.to_owned(),
-            line: d.line,
-            column: d.column,
-            what: d.problem.to_string(),
-            mend: d.problem.mend(),
-        })
-        .collect()
-}
-
-fn invalid(errors: &PolicyErrors) -> ApiError {
-    let details = details(&errors.file, &errors.diagnostics, Severity::Error);
-    let untold = match errors.untold {
-        0 => String::new(),
-        untold => format!(" and {untold} more"),
-    };
-    let message = format!(
-        "{} is not valid: {} errors{untold}",
-        errors.file,
-        details.len()
-    );
-    ApiError {
-        code: ErrorCode::InvalidPolicy,
-        message,
-        details,
-    }
-}
-
-fn counts(in_force: &InForce) -> PolicyCounts {
-    let image = &in_force.compiled.image;
-    PolicyCounts {
-        workloads: in_force.valid.workloads.len() as u64,
-        segments: in_force.valid.segments.len() as u64,
-        services: in_force.valid.services.len() as u64,
-        rules: in_force.valid.rules.len() as u64,
-        identities: u64::from(image.identity_count()),
-        image_bytes: image.bytes().len() as u64,
-    }
-}
-
-fn warnings(valid: &ValidPolicy) -> Vec<ErrorDetail> {
-    details(&valid.file, &valid.warnings, Severity::Warning)
-}
-
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::new(ErrorCode::Storage, error.to_string())
     }
-}
-
-/// Compiles a text under an epoch. Takes long for a large policy: call it off the event loop.
-fn compile(text: &str, file: &str, epoch: u64) -> Result<InForce, ApiError> {
-    let valid = policy::load(text, file, today()).map_err(|errors| invalid(&errors))?;
-    let compiled = policy::compile(&valid, epoch, today()).map_err(|error| {
-        ApiError::new(
-            ErrorCode::InvalidPolicy,
-            format!("{file} cannot be compiled: {error}"),
-        )
-    })?;
-    Ok(InForce {
-        valid: Arc::new(valid),
-        compiled: Arc::new(compiled),
-        text: text.into(),
-    })
 }
 
 async fn compile_aside(text: String, file: String, epoch: u64) -> Result<InForce, ApiError> {
@@ -241,31 +179,13 @@ impl PolicyService {
     }
 
     /// Checks a text without publishing it.
+    ///
+    /// # Errors
+    /// The check itself failed; a policy that is not valid is an answer.
     pub async fn check(&self, text: String, file: String) -> Result<CheckResult, ApiError> {
-        // Any epoch will do: the image is thrown away.
-        match compile_aside(text, file, 1).await {
-            Ok(in_force) => Ok(CheckResult {
-                valid: true,
-                revision: in_force.valid.revision.to_string(),
-                errors: Vec::new(),
-                warnings: warnings(&in_force.valid),
-                counts: counts(&in_force),
-            }),
-            Err(error) if error.code == ErrorCode::InvalidPolicy => {
-                let mut errors = error.details;
-                if errors.is_empty() {
-                    errors.push(ErrorDetail {
-                        what: error.message,
-                        ..ErrorDetail::default()
-                    });
-                }
-                Ok(CheckResult {
-                    errors,
-                    ..CheckResult::default()
-                })
-            }
-            Err(error) => Err(error),
-        }
+        tokio::task::spawn_blocking(move || check::check(&text, &file))
+            .await
+            .unwrap_or_else(|e| Err(ApiError::new(ErrorCode::Internal, e.to_string())))
     }
 
     /// Compiles a text, puts it on disk, publishes it and waits until every core has adopted it.

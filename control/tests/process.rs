@@ -645,3 +645,35 @@ fn every_endpoint_answers_json_and_errors_do_too() {
     let (status, body) = control.client.ask("GET", "/v1/flows?colour=red", "");
     assert!(status == 400 && body.contains("colour"), "{body}");
 }
+
+#[test]
+fn a_policy_is_checked_without_a_control_process_as_with_one() {
+    let control = Box::new(|_| {});
+    let warned = POLICY.replace("mode = \"enforce\"", "mode = \"observe\"");
+    for text in [POLICY, &warned, &POLICY.replace("mode =", "mood =")] {
+        let request = api::policy::CheckRequest {
+            text: text.to_owned(),
+            file_name: "-shop.toml".into(),
+        };
+        let with_one: api::policy::CheckResult = control
+            .client
+            .post(api::endpoint::POLICY_CHECK, &request)
+            .unwrap();
+        // Neither configuration nor directories of this process are looked at.
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ringfence-control"))
+            .arg("--check-policy=-shop.toml")
+            .env("RINGFENCE_CONTROL_LOG__LEVEL", "7")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let without: api::policy::CheckResult = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(without, with_one);
+        assert_eq!(without.valid, text.contains("mode ="));
+    }
+}

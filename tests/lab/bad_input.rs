@@ -25,6 +25,11 @@ pub(crate) fn promises() -> Vec<Promise> {
             a_bad_policy_is_refused_with_its_line_and_the_old_one_stays,
         ),
         promise(
+            "bad_input::a_policy_is_checked_without_an_appliance",
+            Needs::Binaries,
+            a_policy_is_checked_without_an_appliance,
+        ),
+        promise(
             "bad_input::bad_captures_are_refused_in_a_sentence",
             Needs::Binaries,
             bad_captures_are_refused_in_a_sentence,
@@ -150,6 +155,29 @@ fn a_bad_policy_is_refused_with_its_line_and_the_old_one_stays() {
         "{outcome}"
     );
     appliance.finish();
+}
+
+fn a_policy_is_checked_without_an_appliance() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("policy.toml");
+    let nobody = directory.path().join("control.sock");
+    let check = |text: &str| {
+        std::fs::write(&path, text).expect("a file");
+        let mut command = words(&[binary("ringfence").as_os_str()]);
+        command.arg("--socket").arg(&nobody);
+        run(command.args(["policy", "check"]).arg(&path), LIMIT)
+    };
+    let outcome = check(&good()).must();
+    assert!(outcome.stdout.contains("is valid"), "{}", outcome.both());
+    for (what, text, must_say) in bad_policies() {
+        let outcome = check(&text);
+        assert_eq!(outcome.code, Some(1), "{what}: {}", outcome.both());
+        let place = format!("{}:", path.display());
+        for word in must_say.iter().chain([&&*place]) {
+            assert!(outcome.stderr.contains(word), "{what}: {}", outcome.both());
+        }
+    }
+    assert!(!nobody.exists(), "nothing was started to stay");
 }
 
 fn bad_captures_are_refused_in_a_sentence() {

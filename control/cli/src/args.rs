@@ -228,6 +228,7 @@ pub enum PolicyCommand {
     /// Is this policy file sound? Changes nothing
     #[command(after_long_help = "\
 Errors come as FILE:LINE:COLUMN, as a compiler's, with what to do. Exits 1 if the policy is invalid.
+Needs no running appliance: where no control process answers, ringfence-control checks it alone.
 
 Example:
   ringfence policy check policy.toml")]

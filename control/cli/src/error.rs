@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use api::{ApiError, ErrorCode};
 
 use crate::exit::Exit;
+use crate::offline::OfflineError;
 use crate::process::{ChildError, LocateError};
 use crate::replay::ReplayError;
 
@@ -72,6 +73,9 @@ pub enum CliError {
     /// A child failed.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// A policy could not be checked without a control process.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     /// A replay failed.
     #[error(transparent)]
     Replay(#[from] Box<ReplayError>),
@@ -158,6 +162,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether no connection was made at all.
+    #[must_use]
+    pub fn is_not_connected(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRunning { .. } | Self::Forbidden { .. } | Self::Socket { .. }
+        )
+    }
+
     /// The exit code that goes with it.
     #[must_use]
     pub fn exit(&self) -> Exit {

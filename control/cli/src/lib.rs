@@ -15,6 +15,7 @@ mod configuration;
 mod doctor;
 pub mod error;
 pub mod exit;
+mod offline;
 pub mod output;
 pub mod page;
 pub mod port_spec;

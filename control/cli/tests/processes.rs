@@ -281,3 +281,59 @@ fn a_child_of_a_dead_parent_does_not_start() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn without_a_control_process_a_policy_is_checked_by_the_program_alone() {
+    let check = api::policy::CheckResult {
+        warnings: fixtures::details(),
+        ..fixtures::valid()
+    };
+    let json = serde_json::to_string(&check).expect("JSON");
+    let installation = Installation::empty();
+    installation.install(
+        "ringfence-control",
+        &format!(
+            "echo \"$*\" > {0}/asked; cat > {0}/text; echo '{json}'",
+            installation.directory.path().display()
+        ),
+    );
+    let file = installation.path("-odd name.toml");
+    let text = "# \u{fc}ber\n".repeat(50_000);
+    std::fs::write(&file, &text).expect("a file");
+    let arguments = ["policy", "check", &file.display().to_string()];
+    let ended = installation.run(&arguments);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("is valid, 2 warnings"), "{ended:?}");
+    assert!(ended.stderr.contains("warning: "), "{ended:?}");
+    let told = |name| std::fs::read_to_string(installation.path(name)).expect("it was asked");
+    assert_eq!(
+        told("asked"),
+        format!("--check-policy={}\n", file.display())
+    );
+    assert!(told("text") == text, "the whole text is handed over");
+    let ended = installation.run(&[&["--json"], &arguments[..]].concat());
+    assert_eq!((ended.code, ended.stdout), (Some(0), format!("{json}\n")));
+
+    let invalid = serde_json::to_string(&fixtures::invalid()).expect("JSON");
+    installation.install("ringfence-control", &format!("echo '{invalid}'"));
+    let ended = installation.run(&arguments);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.stderr, fixtures::golden("policy-errors"));
+}
+
+#[test]
+fn a_policy_that_cannot_be_checked_is_told_with_the_program_and_its_last_words() {
+    let installation = Installation::empty();
+    let file = installation.path("policy.toml");
+    std::fs::write(&file, "form = 1\n").expect("a file");
+    let arguments = ["policy", "check", &file.display().to_string()];
+    let ended = installation.run(&arguments);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let expected = "error: cannot find the program ringfence-control; looked in ";
+    assert!(ended.stderr.starts_with(expected), "{ended:?}");
+    installation.install("ringfence-control", "echo out of luck >&2; exit 3");
+    let ended = installation.run(&arguments);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let expected = "did not check the policy (exit status: 3): out of luck\n";
+    assert!(ended.stderr.ends_with(expected), "{ended:?}");
+}

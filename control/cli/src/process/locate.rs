@@ -38,16 +38,30 @@ impl Programs {
     /// # Errors
     /// A program is in none of these directories.
     pub fn locate() -> Result<Self, LocateError> {
-        let own = env::current_exe()
-            .ok()
-            .and_then(|exe| exe.parent().map(Path::to_owned));
-        let path = env::var_os("PATH").unwrap_or_default();
-        let searched: Vec<PathBuf> = own.into_iter().chain(env::split_paths(&path)).collect();
+        let searched = directories();
         Ok(Self {
             dataplane: locate("ringfence-dataplane", &searched)?,
-            control: locate("ringfence-control", &searched)?,
+            control: locate(CONTROL, &searched)?,
         })
     }
+
+    /// Looks for `ringfence-control` only.
+    ///
+    /// # Errors
+    /// It is in none of these directories.
+    pub fn locate_control() -> Result<PathBuf, LocateError> {
+        locate(CONTROL, &directories())
+    }
+}
+
+const CONTROL: &str = "ringfence-control";
+
+fn directories() -> Vec<PathBuf> {
+    let own = env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(Path::to_owned));
+    let path = env::var_os("PATH").unwrap_or_default();
+    own.into_iter().chain(env::split_paths(&path)).collect()
 }
 
 fn locate(name: &'static str, searched: &[PathBuf]) -> Result<PathBuf, LocateError> {

@@ -1,0 +1,106 @@
+//! From the text of a policy to its image, or to everything that is wrong with it. Needs no
+//! dataplane and no state.
+
+use super::InForce;
+use crate::clock::today;
+use api::error::{ApiError, ErrorCode, ErrorDetail};
+use api::policy::{CheckResult, PolicyCounts};
+use policy::{Diagnostic, PolicyErrors, Severity, ValidPolicy};
+use std::sync::Arc;
+
+/// Whether a text could be applied: read, validated and compiled as for a publication, and thrown
+/// away. Takes long for a large policy: call it off the event loop.
+///
+/// # Errors
+/// The check itself failed; a policy that is not valid is an answer.
+pub fn check(text: &str, file: &str) -> Result<CheckResult, ApiError> {
+    // Any epoch will do: the image is thrown away.
+    match compile(text, file, 1) {
+        Ok(in_force) => Ok(CheckResult {
+            valid: true,
+            revision: in_force.valid.revision.to_string(),
+            errors: Vec::new(),
+            warnings: warnings(&in_force.valid),
+            counts: counts(&in_force),
+        }),
+        Err(error) if error.code == ErrorCode::InvalidPolicy => {
+            let mut errors = error.details;
+            if errors.is_empty() {
+                errors.push(ErrorDetail {
+                    what: error.message,
+                    ..ErrorDetail::default()
+                });
+            }
+            Ok(CheckResult {
+                errors,
+                ..CheckResult::default()
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Compiles a text under an epoch. Takes long for a large policy: call it off the event loop.
+pub(super) fn compile(text: &str, file: &str, epoch: u64) -> Result<InForce, ApiError> {
+    let valid = policy::load(text, file, today()).map_err(|errors| invalid(&errors))?;
+    let compiled = policy::compile(&valid, epoch, today()).map_err(|error| {
+        ApiError::new(
+            ErrorCode::InvalidPolicy,
+            format!("{file} cannot be compiled: {error}"),
+        )
+    })?;
+    Ok(InForce {
+        valid: Arc::new(valid),
+        compiled: Arc::new(compiled),
+        text: text.into(),
+    })
+}
+
+fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<ErrorDetail> {
+    let wanted = diagnostics
+        .iter()
+        .filter(|d| d.problem.severity() == severity);
+    wanted
+        .map(|d| ErrorDetail {
+            file: file.to_owned(),
+            line: d.line,
+            column: d.column,
+            what: d.problem.to_string(),
+            mend: d.problem.mend(),
+        })
+        .collect()
+}
+
+fn invalid(errors: &PolicyErrors) -> ApiError {
+    let details = details(&errors.file, &errors.diagnostics, Severity::Error);
+    let untold = match errors.untold {
+        0 => String::new(),
+        untold => format!(" and {untold} more"),
+    };
+    let message = format!(
+        "{} is not valid: {} errors{untold}",
+        errors.file,
+        details.len()
+    );
+    ApiError {
+        code: ErrorCode::InvalidPolicy,
+        message,
+        details,
+    }
+}
+
+pub(super) fn counts(in_force: &InForce) -> PolicyCounts {
+    let image = &in_force.compiled.image;
+    PolicyCounts {
+        workloads: in_force.valid.workloads.len() as u64,
+        segments: in_force.valid.segments.len() as u64,
+        services: in_force.valid.services.len() as u64,
+        rules: in_force.valid.rules.len() as u64,
+        identities: u64::from(image.identity_count()),
+        image_bytes: image.bytes().len() as u64,
+    }
+}
+
+pub(super) fn warnings(valid: &ValidPolicy) -> Vec<ErrorDetail> {
+    details(&valid.file, &valid.warnings, Severity::Warning)
+}
