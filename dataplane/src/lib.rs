@@ -12,6 +12,7 @@
 pub mod adopt;
 pub mod answer;
 mod burst;
+pub mod claim;
 pub mod clock;
 pub mod config;
 pub mod control_link;

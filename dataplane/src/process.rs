@@ -7,6 +7,7 @@ use abi::link::{Hello, Message, Role};
 use abi::shm::{Region, RegionError, RegionOptions};
 use abi::stats::{FactsWriter, PortWriter, ProcessFacts, RunState, SHORT_NAME_BYTES, padded_name};
 use dataplane::adopt::{Publisher, Subscriber};
+use dataplane::claim::InterfaceClaim;
 use dataplane::clock::{Clock, Drift, TscClock, system_ns};
 use dataplane::config::{ClockSource, ConfigError, ValidConfig};
 use dataplane::control_link::{ControlLink, OpenError};
@@ -88,6 +89,7 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
         ports,
         lanes,
         facts: lane_facts,
+        claims,
     } = plan.start(config)?;
     facts.set_lanes(&lane_facts);
     let (publisher, subscribers) = Publisher::new(config.worker_count);
@@ -116,6 +118,7 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
         keeper,
         facts,
         ports,
+        _claims: claims,
         drift,
         clock,
         housekept_ns: 0,
@@ -144,6 +147,8 @@ struct Main {
     keeper: PolicyKeeper,
     facts: Facts,
     ports: PortCounting,
+    /// Let go after the ports.
+    _claims: Vec<InterfaceClaim>,
     drift: Drift,
     clock: Clock,
     housekept_ns: u64,

@@ -1,5 +1,6 @@
 //! From a configuration to EAL, buffers, started ports and the lanes of each worker.
 
+use crate::claim::{ClaimError, InterfaceClaim};
 use crate::config::{Hugepages, LanePorts, ValidConfig};
 use crate::dpdk_port::DpdkPort;
 use crate::worker::{InlineLane, LaneOf, MirrorLane};
@@ -36,6 +37,14 @@ pub enum StartError {
         lane: String,
         /// What is wrong.
         source: CaptureError,
+    },
+    /// An interface belongs to another appliance, or to another lane.
+    #[error("lane `{lane}`: {source}")]
+    Claim {
+        /// Name of the lane.
+        lane: String,
+        /// What is wrong.
+        source: ClaimError,
     },
     /// EAL did not start.
     #[error(transparent)]
@@ -79,6 +88,9 @@ pub struct Started {
     pub lanes: Vec<Vec<LaneOf<DpdkPort>>>,
     /// The same lanes as `status` tells them.
     pub facts: Vec<LaneFacts>,
+    /// The interfaces of all ports, this process's own for as long as these live: keep them longer
+    /// than the ports.
+    pub claims: Vec<InterfaceClaim>,
 }
 
 impl Plan {
@@ -106,11 +118,12 @@ impl Plan {
         self.ports.len()
     }
 
-    /// Starts EAL, takes the buffers, starts the ports.
+    /// Claims the interfaces, starts EAL, takes the buffers, starts the ports.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(&self, config: &ValidConfig) -> Result<Started, StartError> {
+        let claims = self.claim_interfaces()?;
         let pool_options = self.pool_options(config);
         let eal = start_eal(config, &self.ports, &pool_options)?;
         let pool = Mempool::create(&eal, &pool_options)?;
@@ -127,7 +140,23 @@ impl Plan {
             ports,
             lanes,
             facts,
+            claims,
         })
+    }
+
+    /// Nothing of the host has been touched before this has gone well.
+    fn claim_interfaces(&self) -> Result<Vec<InterfaceClaim>, StartError> {
+        let mut claims = Vec::new();
+        for port in &self.ports {
+            for interface in port.spec.interfaces() {
+                let claim = InterfaceClaim::take(interface);
+                claims.push(claim.map_err(|source| StartError::Claim {
+                    lane: port.lane.clone(),
+                    source,
+                })?);
+            }
+        }
+        Ok(claims)
     }
 
     fn pool_options(&self, config: &ValidConfig) -> PoolOptions {

@@ -10,6 +10,7 @@ mod forwarding;
 mod policies;
 mod policy_changes;
 mod polling;
+mod second_appliance;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 7] = [
+    let groups: [Vec<Promise>; 8] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         export::promises(),
         polling::promises(),
         bad_input::promises(),
+        second_appliance::promises(),
     ];
     let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)

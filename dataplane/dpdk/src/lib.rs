@@ -14,6 +14,7 @@ mod burst;
 mod capture;
 mod eal;
 mod errno;
+mod interfaces;
 mod mbuf;
 mod mempool;
 mod port;
