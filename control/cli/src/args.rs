@@ -97,15 +97,6 @@ Examples:
             .map(|name| match name.as_str() { "bash" => Shell::Bash, "zsh" => Shell::Zsh, _ => Shell::Fish }))]
         shell: Shell,
     },
-    /// Become PROGRAM, which gets SIGTERM should this process's parent die
-    #[command(hide = true)]
-    BoundChild {
-        /// Process id of the parent that started this process
-        parent: i32,
-        /// Program and its arguments
-        #[arg(last = true, required = true)]
-        command: Vec<std::ffi::OsString>,
-    },
 }
 
 /// `ringfence up`

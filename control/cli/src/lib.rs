@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::Cli;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Output;
@@ -38,6 +38,10 @@ use crate::output::Output;
 /// Runs the command line and says how it ended.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(child) = process::BoundChild::asked(&arguments) {
+        return child.become_it().into();
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(message) => {
@@ -51,9 +55,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return exit.into();
         }
     };
-    if let Command::BoundChild { parent, command } = &cli.command {
-        return process::become_bound_child(*parent, command).into();
-    }
     process::guard_panics();
     let output = Output::detect();
     let json = cli.json;

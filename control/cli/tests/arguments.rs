@@ -16,6 +16,7 @@ fn ringfence(arguments: &[&str]) -> Ended {
 fn a_wrong_command_line_ends_with_2_and_says_what_is_known() {
     for (arguments, word) in [
         (&["block"][..], "unrecognized subcommand"),
+        (&["bound-child"], "unrecognized subcommand"),
         (&[][..], "Usage"),
         (&["top", "--by", "colour"], "segments"),
         (&["replay"], "CAPTURE"),
@@ -118,6 +119,10 @@ fn completions_know_every_command_of_every_shell() {
         ] {
             assert!(ended.stdout.contains(word), "{shell} lacks {word}");
         }
+        assert!(
+            !ended.stdout.contains("bound"),
+            "{shell} offers what is nobody's business"
+        );
     }
 }
 

@@ -8,25 +8,60 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::exit::Exit;
 
-/// Becomes `command`; returns only where that fails.
-#[must_use]
-pub fn become_bound_child(parent: i32, command: &[OsString]) -> Exit {
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        eprintln!("cannot ask for a signal at the parent's death: {error}");
-        return Exit::Failed;
+/// The word that asks for it. It is no command of the command line: an operator has no use for it,
+/// and neither help nor completions offer it.
+const WORD: &str = "bound-child";
+
+/// A program that is to be ended when its parent dies.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundChild<'a> {
+    parent: i32,
+    program: &'a OsString,
+    arguments: &'a [OsString],
+}
+
+impl<'a> BoundChild<'a> {
+    /// What comes before the program and its arguments, where `parent` starts this program again.
+    #[must_use]
+    pub fn ask(parent: Pid) -> [String; 3] {
+        let parent = parent.as_raw_nonzero().to_string();
+        [WORD.to_owned(), parent, "--".to_owned()]
     }
-    // The parent may have died before the request: then nobody would ever end this process.
-    if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
-        return Exit::Interrupted;
+
+    /// What the arguments of this process (its own name first) ask for, if it is this.
+    #[must_use]
+    pub fn asked(arguments: &'a [OsString]) -> Option<Self> {
+        let [_, word, parent, dashes, program, arguments @ ..] = arguments else {
+            return None;
+        };
+        if word != WORD || dashes != "--" {
+            return None;
+        }
+        let parent = parent.to_str()?.parse().ok()?;
+        Some(Self {
+            parent,
+            program,
+            arguments,
+        })
     }
-    let Some((program, arguments)) = command.split_first() else {
-        return Exit::Usage;
-    };
-    let error = Command::new(program).args(arguments).exec();
-    eprintln!("cannot start {}: {error}", program.display());
-    Exit::Failed
+
+    /// Becomes the program; returns only where that fails.
+    #[must_use]
+    pub fn become_it(self) -> Exit {
+        if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
+            eprintln!("cannot ask for a signal at the parent's death: {error}");
+            return Exit::Failed;
+        }
+        // The parent may have died before the request: then nobody would ever end this process.
+        if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(self.parent) {
+            return Exit::Interrupted;
+        }
+        let error = Command::new(self.program).args(self.arguments).exec();
+        eprintln!("cannot start {}: {error}", self.program.display());
+        Exit::Failed
+    }
 }

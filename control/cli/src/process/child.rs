@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use super::last_resort;
+use super::{BoundChild, last_resort};
 
 /// Log lines kept of each child, for the report of its death.
 const LAST_LINES_MAX: usize = 20;
@@ -114,9 +114,7 @@ impl Child {
         };
         let mut command = Command::new("/proc/self/exe");
         command
-            .arg("bound-child")
-            .arg(rustix::process::getpid().as_raw_nonzero().to_string())
-            .arg("--")
+            .args(BoundChild::ask(rustix::process::getpid()))
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())

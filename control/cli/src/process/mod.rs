@@ -6,7 +6,7 @@ mod last_resort;
 mod locate;
 mod signals;
 
-pub use bound::become_bound_child;
+pub use bound::BoundChild;
 pub use child::{Child, ChildError, Environment, Logs};
 pub use last_resort::{guard_panics, remove_on_panic};
 pub use locate::{LocateError, Programs};
