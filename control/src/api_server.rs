@@ -201,7 +201,8 @@ async fn policy_rollback(
     } = body(&bytes)?;
     let change = Change {
         kind: Some(PolicyChange::Rollback),
-        file_name: format!("revision {revision}"),
+        // Named once it is found.
+        file_name: String::new(),
         author,
         note,
     };

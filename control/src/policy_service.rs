@@ -31,6 +31,8 @@ use store::{NOTE_BYTES_MAX, PolicyRecord, Store, hash_hex};
 pub const POLICY_BYTES_MAX: usize = policy::limits::TEXT_BYTES_MAX;
 /// Shortest beginning of a revision that names one.
 const REVISION_DIGITS_MIN: usize = 4;
+/// Digits of a revision that stand for it in the log.
+const SHOWN_DIGITS: usize = 12;
 
 /// What is in force, compiled.
 #[derive(Clone, Debug)]
@@ -46,7 +48,6 @@ pub struct InForce {
 struct Current {
     state: Option<PolicyState>,
     record: PolicyRecord,
-    adopted_ns: Option<u64>,
     adoption_us: Option<u64>,
     refused: Option<String>,
     in_force: Option<InForce>,
@@ -208,25 +209,33 @@ impl PolicyService {
             let message = "another change of policy is under way; try again when it has ended";
             return Err(ApiError::new(ErrorCode::Busy, message));
         };
-        self.publish(text, change).await
+        self.publish(text, change, None).await
     }
 
-    /// The caller holds `busy`.
-    async fn publish(&self, text: String, change: Change) -> Result<ApplyResult, ApiError> {
+    /// Publishes a text; where it is to be in force `again`, its record stays as it was but for
+    /// the epoch. The caller holds `busy`.
+    async fn publish(
+        &self,
+        text: String,
+        change: Change,
+        again: Option<PolicyRecord>,
+    ) -> Result<ApplyResult, ApiError> {
         let epoch = lock(&self.current).last_epoch + 1;
         let in_force = compile_aside(text, change.file_name.clone(), epoch).await?;
         if !self.dataplane.is_connected() {
             let message = PublishError::NoDataplane.to_string();
             return Err(ApiError::new(ErrorCode::NoDataplane, message));
         }
-        let record = PolicyRecord {
+        let mut record = again.unwrap_or_else(|| PolicyRecord {
             revision: in_force.valid.revision.to_string(),
-            epoch,
-            image_hash: hash_hex(in_force.compiled.image.bytes()),
             file_name: change.file_name.clone(),
             author: change.author.clone(),
             note: change.note.clone(),
-        };
+            applied_ns: now_ns(),
+            ..PolicyRecord::default()
+        });
+        record.epoch = epoch;
+        record.image_hash = hash_hex(in_force.compiled.image.bytes());
         let prepared = Prepared { in_force, record };
         if let Err(error) = self.prepare(&prepared) {
             lock(&self.outcomes).storage_errors += 1;
@@ -347,7 +356,6 @@ impl PolicyService {
         tracing::info!(epoch = result.epoch, revision = %result.revision, "policy adopted");
         current.state = Some(PolicyState::Adopted);
         current.refused = None;
-        current.adopted_ns = Some(now_ns());
         current.adoption_us = adoption_us;
         current.in_force = Some(in_force);
         Ok(result)
@@ -385,6 +393,11 @@ impl PolicyService {
     /// No such revision, or as [`PolicyService::apply`].
     pub async fn rollback(&self, wanted: &str, change: Change) -> Result<ApplyResult, ApiError> {
         let found = self.revision(wanted)?;
+        let digits = found.revision.get(..SHOWN_DIGITS).unwrap_or_default();
+        let change = Change {
+            file_name: format!("revision {digits}"),
+            ..change
+        };
         self.apply(found.text, change).await
     }
 
@@ -435,22 +448,20 @@ impl PolicyService {
     /// What is in force.
     #[must_use]
     pub fn show(&self) -> PolicyInForce {
-        let worker_epochs = self
-            .dataplane
-            .view()
-            .cores
-            .iter()
-            .map(|c| c.policy_epoch)
-            .collect();
+        let view = self.dataplane.view();
         let current = lock(&self.current);
         let record = &current.record;
         let in_force = current.in_force.as_ref();
+        // A policy that only the dataplane remembers: it knows since when its cores have it.
+        let adopted = view.cores.iter().filter(|c| c.policy_epoch == record.epoch);
+        let adopted_ns = adopted.map(|c| c.policy_adopted_ns).max();
+        let since_ns = Some(record.applied_ns).filter(|ns| *ns > 0).or(adopted_ns);
         PolicyInForce {
             state: self.state_of(&current),
             revision: record.revision.clone(),
             epoch: record.epoch,
-            worker_epochs,
-            adopted_ts: current.adopted_ns.map(Ts),
+            worker_epochs: view.cores.iter().map(|c| c.policy_epoch).collect(),
+            adopted_ts: since_ns.filter(|ns| *ns > 0 && record.epoch > 0).map(Ts),
             adoption_us: current.adoption_us,
             refused: current.refused.clone(),
             file_name: record.file_name.clone(),

@@ -379,7 +379,8 @@ impl App {
         let valid = &in_force.valid;
         let src = end_of(valid, "src", &query.src)?;
         let dst = end_of(valid, "dst", &query.dst)?;
-        let asked = service_of(valid, &query.service)?;
+        let port = port_of(valid, &query.service)?;
+        let asked = service_of(port);
         let report = policy::explain(&in_force.compiled, src, dst, &asked);
         let show = self.policy.show();
         let sentence = format!(
@@ -395,7 +396,8 @@ impl App {
             src: end_named(&report.src),
             dst: end_named(&report.dst),
             proto: asked.proto,
-            port: asked.key(),
+            port: asked_port(&asked),
+            service: port.to_string(),
             services: services_of(valid, &asked),
             verdict: action_word(report.enforced.action),
             verdict_source: source_word(report.enforced.source),
@@ -503,14 +505,15 @@ fn end_of(valid: &policy::ValidPolicy, which: &str, text: &str) -> Result<IpAddr
     address.ok_or_else(|| bad(which, what(), "see `ringfence workloads`"))
 }
 
-/// A port, or the first port of a service.
-fn service_of(valid: &policy::ValidPolicy, text: &str) -> Result<acl::Service, ApiError> {
+/// What is asked about: one port, or the first of a service. Of a range its first; of ICMP every
+/// code of a type, where no code was given.
+fn port_of(valid: &policy::ValidPolicy, text: &str) -> Result<policy::Port, ApiError> {
     let named = valid
         .services
         .iter()
         .find(|s| s.name == text)
         .and_then(|s| s.ports.first());
-    let port = match named {
+    let mut port = match named {
         Some(port) => *port,
         None => policy::Port::parse(text).map_err(|e| bad("service", e.to_string(), &e.mend()))?,
     };
@@ -518,10 +521,32 @@ fn service_of(valid: &policy::ValidPolicy, text: &str) -> Result<acl::Service, A
         let what = format!("`{text}` is every service");
         return Err(bad("service", what, "name one, such as tcp/443"));
     };
-    Ok(if crate::flow::is_icmp(proto) {
+    let every_code = port.low | 0x00ff;
+    port.high = if crate::flow::is_icmp(proto) && port.high >= every_code {
+        every_code
+    } else {
+        port.low
+    };
+    Ok(port)
+}
+
+/// The first packet that a port stands for.
+fn service_of(port: policy::Port) -> acl::Service {
+    let proto = port.proto.unwrap_or_default();
+    if crate::flow::is_icmp(proto) {
         let [icmp_type, icmp_code] = port.low.to_be_bytes();
         acl::Service::icmp(proto, icmp_type, icmp_code)
     } else {
         acl::Service::port(proto, port.low)
-    })
+    }
+}
+
+/// Port of the responder, or ICMP type.
+fn asked_port(asked: &acl::Service) -> u16 {
+    let key = asked.key();
+    if crate::flow::is_icmp(asked.proto) {
+        key >> 8
+    } else {
+        key
+    }
 }

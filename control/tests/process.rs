@@ -11,7 +11,7 @@ use api::policy::{
     Workloads,
 };
 use api::status::DataplaneState;
-use api::{Accounting, Drops, Explain, Flow, Ports, Top};
+use api::{Accounting, Drops, Explain, Flow, Ports, Top, Ts};
 use control::{Config, Running};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
@@ -169,6 +169,20 @@ fn records_come_out_named_counted_and_balanced() {
         "{}",
         explain.sentence
     );
+    for (asked, service, port) in [
+        ("postgres", "tcp/5432", 5432),
+        ("icmp/echo", "icmp/echo", 8),
+        ("icmp/8/0", "icmp/8/0", 8),
+        ("icmp/200", "icmp/200", 200),
+        ("icmpv6/echo", "icmpv6/echo", 128),
+        ("icmpv6/135", "icmpv6/neighbor-solicitation", 135),
+        ("tcp/8000-8099", "tcp/8000", 8000),
+        ("proto/47", "proto/47", 0),
+    ] {
+        let path = format!("/v1/explain?src=web-1&dst=db-1&service={asked}");
+        let explain: Explain = client.get(&path);
+        assert_eq!((&*explain.service, explain.port), (service, port), "{path}");
+    }
 
     let drops: Drops = client.get("/v1/drops");
     let by_default = drops
@@ -318,6 +332,10 @@ fn a_control_process_without_state_learns_the_names_of_the_image_in_force() {
     control.client.wait("learned", |s| s.policy.epoch == 1);
     dataplane.push(0, &record(Some(&image), 1));
     control.collected(1);
+    let told = Some(Ts(support::ADOPTED_NS));
+    control
+        .client
+        .wait("told by the cores", |s| s.policy.adopted_ts == told);
     let flows = control.flows("");
     assert_eq!(flows[0].src_name.as_deref(), Some("web-1"));
     assert_eq!(flows[0].rule.as_deref(), Some("web-to-db"));
@@ -357,6 +375,10 @@ fn rollback_goes_back_to_the_previous_revision_under_a_new_epoch() {
     };
     let refused = client.post::<api::policy::ApplyResult>(api::endpoint::POLICY_ROLLBACK, &unknown);
     assert_eq!(refused.unwrap_err().0, 404);
+    let log: PolicyLog = client.get("/v1/policy/log");
+    let told = (log.entries[2].change, &*log.entries[2].file_name);
+    let expected = format!("revision {}", &first.revision[..12]);
+    assert_eq!(told, (PolicyChange::Rollback, &*expected));
 }
 
 #[test]
@@ -390,6 +412,7 @@ fn a_full_disk_stops_a_policy_before_it_is_published() {
 fn a_dataplane_that_comes_back_without_policy_gets_it_again_under_a_higher_epoch() {
     let (control, mut dataplane) = with_dataplane();
     let first = control.client.apply(POLICY).unwrap();
+    let applied = control.client.status();
     let image = dataplane.image();
     dataplane.push(0, &record(Some(&image), 1));
     dataplane.close(false);
@@ -406,6 +429,10 @@ fn a_dataplane_that_comes_back_without_policy_gets_it_again_under_a_higher_epoch
     assert_eq!(dataplane.published(), [2]);
     let log: PolicyLog = control.client.get("/v1/policy/log");
     assert_eq!(log.entries.last().unwrap().change, PolicyChange::Restore);
+    // Who applied it, why and when is not forgotten because it had to be published again.
+    let show: PolicyInForce = control.client.get("/v1/policy");
+    assert_eq!((&*show.author, &*show.note), ("ada", "a test"));
+    assert_eq!(show.adopted_ts, applied.policy.adopted_ts);
     // What the old region held is not lost, and is still named by the epoch that judged it.
     let flows = control.flows("");
     assert_eq!((flows.len(), flows[0].epoch), (1, 1));
@@ -415,7 +442,9 @@ fn a_dataplane_that_comes_back_without_policy_gets_it_again_under_a_higher_epoch
 #[test]
 fn a_control_process_that_comes_back_publishes_nothing_and_loses_no_record() {
     let (mut control, mut dataplane) = with_dataplane();
+    let before = Ts(control::clock::now_ns());
     let first = control.client.apply(POLICY).unwrap();
+    let after = Ts(control::clock::now_ns());
     let image = dataplane.image();
     dataplane.push(0, &record(Some(&image), 1));
     control.collected(1);
@@ -431,6 +460,12 @@ fn a_control_process_that_comes_back_publishes_nothing_and_loses_no_record() {
         (show.revision, show.state),
         (first.revision, PolicyState::Adopted)
     );
+    let since = show.adopted_ts.unwrap();
+    assert!(
+        (before..=after).contains(&since),
+        "{since} is when it was applied"
+    );
+    assert_eq!(control.client.status().policy.adopted_ts, Some(since));
     assert_eq!(dataplane.published(), [1]);
     let flows = control.flows("limit=0");
     assert!(
@@ -625,6 +660,19 @@ fn a_policy_named_in_the_configuration_is_applied_at_the_first_link() {
         .client
         .wait("applied", |s| s.policy.state == PolicyState::Adopted);
     assert_eq!(dataplane.published(), [1]);
+    let log: PolicyLog = control.client.get("/v1/policy/log");
+    let [entry] = &log.entries[..] else {
+        panic!("{log:?}");
+    };
+    assert_eq!(
+        (entry.change, &*entry.author, &*entry.note),
+        (
+            PolicyChange::Start,
+            "ringfence-control",
+            "policy.file of the configuration"
+        )
+    );
+    assert!(entry.file_name.ends_with("first.toml"), "{entry:?}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Explain {
     pub proto: u8,
     /// Port of the responder, or ICMP type; 0 where the protocol has none.
     pub port: u16,
+    /// The same as the policy language writes it: `tcp/443`, `icmp/echo`, `proto/47`.
+    pub service: String,
     /// Services of the policy that contain it.
     pub services: Vec<String>,
     /// What happens to the packets.

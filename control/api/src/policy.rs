@@ -125,7 +125,7 @@ pub struct PolicyInForce {
     pub epoch: u64,
     /// The epoch that each core has adopted.
     pub worker_epochs: Vec<u64>,
-    /// When the last core adopted it.
+    /// Since when it is in force; a restart of either process does not change it.
     pub adopted_ts: Option<Ts>,
     /// From publish to the last core's adoption, microseconds.
     pub adoption_us: Option<u64>,
@@ -169,6 +169,8 @@ words! {
         Rollback => "rollback",
         /// Control published again what was in force: the dataplane or control had restarted.
         Restore => "restore",
+        /// Control applied the file that its configuration names, at its start.
+        Start => "start",
     }
 }
 

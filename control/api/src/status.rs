@@ -103,7 +103,7 @@ pub struct PolicyStatus {
     pub epoch: u64,
     /// Name of the file it came from.
     pub file_name: String,
-    /// When the last core adopted it.
+    /// Since when it is in force; a restart of either process does not change it.
     pub adopted_ts: Option<Ts>,
     /// From publish to the last core's adoption, microseconds.
     pub adoption_us: Option<u64>,

@@ -62,7 +62,6 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
         Command::Doctor(args) => doctor::doctor(&args, &context.client, cli.json, output).await,
         Command::Replay(args) => replay::replay(&args, cli.json, output).await,
         Command::Completions { shell } => completions(shell, output),
-        Command::BoundChild { .. } => Ok(Exit::Usage),
     }
 }
 
@@ -112,12 +111,12 @@ pub(crate) fn check_filter(filter: Option<&str>) -> Result<(), CliError> {
         })
 }
 
-/// Who changes the policy, for the log.
+/// Who changes the policy, for the log: the person behind `sudo`, else the user, else its number.
 fn author() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
-        .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_default()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 fn completions(shell: clap_complete::Shell, output: Output) -> Result<Exit, CliError> {

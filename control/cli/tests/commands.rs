@@ -270,6 +270,41 @@ fn apply_sends_the_text_the_name_and_the_note() {
 }
 
 #[test]
+fn a_change_is_told_with_the_user_who_makes_it() {
+    let server = Server::start();
+    let file = server.file("policy.toml", "");
+    let file = file.to_str().expect("UTF-8");
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    let cases: [(&[(&str, &str)], &str); 4] = [
+        (&[("SUDO_USER", "mira"), ("USER", "root")], "mira"),
+        (&[("SUDO_USER", ""), ("USER", "ada")], "ada"),
+        (&[("LOGNAME", "eve")], "eve"),
+        (&[], &uid),
+    ];
+    for (environment, author) in cases {
+        for arguments in [&["policy", "apply", file][..], &["policy", "rollback"]] {
+            let mut command = command(&server.socket());
+            for name in ["SUDO_USER", "USER", "LOGNAME"] {
+                command.env_remove(name);
+            }
+            let ended = command
+                .args(arguments)
+                .envs(environment.iter().copied())
+                .output()
+                .expect("the command starts");
+            assert!(ended.status.success(), "{ended:?}");
+            let asked = server.asked();
+            let body = &asked
+                .iter()
+                .find(|(method, _, _)| method == "POST")
+                .expect("a change")
+                .2;
+            assert!(body.contains(&format!("\"author\":\"{author}\"")), "{body}");
+        }
+    }
+}
+
+#[test]
 fn rollback_asks_for_the_revision_before() {
     let server = Server::start();
     assert_eq!(server.run(&["policy", "rollback"]).code, Some(0));

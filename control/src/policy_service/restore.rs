@@ -2,7 +2,6 @@
 
 use super::store::{PolicyRecord, hash_hex, hex};
 use super::{Change, InForce, LinkEvent, PolicyService, Prepared, compile_aside, lock, today_days};
-use crate::clock::now_ns;
 use crate::names::Dictionary;
 use api::policy::{PolicyChange, PolicyState};
 use std::sync::Arc;
@@ -58,7 +57,6 @@ impl PolicyService {
         } else if has(&wanted) {
             let mut current = lock(&self.current);
             current.state = Some(PolicyState::Adopted);
-            current.adopted_ns.get_or_insert_with(now_ns);
         } else {
             self.restore(&wanted, "the dataplane had another policy or none")
                 .await;
@@ -82,7 +80,8 @@ impl PolicyService {
             author: "ringfence-control".to_owned(),
             note: why.to_owned(),
         };
-        if let Err(error) = self.publish(text, change).await {
+        let again = Some(wanted.clone());
+        if let Err(error) = self.publish(text, change, again).await {
             tracing::error!(%error, "the policy could not be restored");
         }
     }
@@ -130,12 +129,12 @@ impl PolicyService {
             return;
         }
         let change = Change {
-            kind: Some(PolicyChange::Apply),
+            kind: Some(PolicyChange::Start),
             file_name: path.display().to_string(),
             author: "ringfence-control".to_owned(),
             note: "policy.file of the configuration".to_owned(),
         };
-        if let Err(error) = self.publish(text, change).await {
+        if let Err(error) = self.publish(text, change, None).await {
             tracing::error!(%error, details = ?error.details, "policy.file was not applied");
         }
     }

@@ -87,6 +87,10 @@ pub(super) struct PolicyRecord {
     pub(super) file_name: String,
     pub(super) author: String,
     pub(super) note: String,
+    /// When it was put into force, nanoseconds since the Unix epoch; publishing it again does not
+    /// change it. 0 where that is not known.
+    #[serde(default)]
+    pub(super) applied_ns: u64,
 }
 
 /// The state directory, locked.

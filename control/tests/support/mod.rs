@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// Longest wait for anything; nothing takes a tenth of it.
 const WAIT: Duration = Duration::from_secs(20);
 
+/// When its cores say that they have adopted their policy.
+pub(crate) const ADOPTED_NS: u64 = 1_769_860_615_000_000_000;
+
 pub(crate) const POLICY: &str = r#"
 [[workload]]
 name = "web-1"
@@ -204,6 +207,7 @@ impl TestDataplane {
         for (writer, counters) in self.writers.iter_mut().zip(&mut self.counters) {
             counters.committed_ns = control::clock::now_ns();
             counters.policy_epoch = epoch;
+            counters.policy_adopted_ns = if epoch > 0 { ADOPTED_NS } else { 0 };
             writer.commit(counters);
         }
     }

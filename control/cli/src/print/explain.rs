@@ -110,17 +110,9 @@ fn end(end: &EndNamed) -> String {
 }
 
 fn service(explain: &Explain) -> String {
-    let port = match (explain.proto, explain.port) {
-        (1, icmp_type) => format!("icmp/{icmp_type}"),
-        (58, icmp_type) => format!("icmp6/{icmp_type}"),
-        (6, port) => format!("tcp/{port}"),
-        (17, port) => format!("udp/{port}"),
-        (132, port) => format!("sctp/{port}"),
-        (proto, _) => format!("proto/{proto}"),
-    };
     if explain.services.is_empty() {
-        port
+        explain.service.clone()
     } else {
-        format!("{} ({port})", explain.services.join(", "))
+        format!("{} ({})", explain.services.join(", "), explain.service)
     }
 }
