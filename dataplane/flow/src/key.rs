@@ -51,7 +51,7 @@ pub struct Tuple {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Addresses of A and B (two words each), then ports, context and protocol: bits 0-7 protocol,
-    /// 8-15 zero, 16-31 context, 32-47 port of A, 48-63 port of B.
+    /// 8-15 zero, 16-31 context, 32-47 port of A, 48-63 port of B, ports in network order.
     words: [u64; 5],
 }
 
@@ -80,15 +80,17 @@ impl FlowKey {
         let forward = src < dst || (src == dst && tuple.src_port <= tuple.dst_port);
         // One choice for each value: which end is A is as hard to predict as a coin, and so stays
         // without a branch.
-        let (src_port, dst_port) = (tuple.src_port as u64, tuple.dst_port as u64);
-        let there = src_port << 32 | dst_port << 48;
-        let back = dst_port << 32 | src_port << 48;
-        let ports = if forward { there } else { back };
+        let there = tuple.src_port.to_be() as u32 | (tuple.dst_port.to_be() as u32) << 16;
+        let ports = if forward {
+            there
+        } else {
+            there.rotate_left(16)
+        };
         let a = if forward { tuple.src } else { tuple.dst };
         let b = if forward { tuple.dst } else { tuple.src };
         let side = if forward { Side::A } else { Side::B };
         let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
-        let last = tuple.proto as u64 | (context as u64) << 16 | ports;
+        let last = tuple.proto as u64 | (context as u64) << 16 | (ports as u64) << 32;
         (
             Self {
                 words: [a0, a1, b0, b1, last],
@@ -115,8 +117,8 @@ impl FlowKey {
     #[must_use]
     pub const fn port(&self, side: Side) -> u16 {
         match side {
-            Side::A => ((self.words[4] >> 32) & 0xffff) as u16,
-            Side::B => (self.words[4] >> 48) as u16,
+            Side::A => u16::from_be(((self.words[4] >> 32) & 0xffff) as u16),
+            Side::B => u16::from_be((self.words[4] >> 48) as u16),
         }
     }
 

@@ -36,14 +36,13 @@ impl<'f> Plain<'f> {
         const IPV4_WITHOUT_OPTIONS: u32 = (link::IPV4 as u32) << 8 | 0x45;
         const MORE_OR_OFFSET: u16 = 0x3fff;
         let (head, after) = frame.split_first_chunk::<{ ETHERNET_BYTES + 20 }>()?;
-        let [.., t0, t1, first, tos] = head.first_chunk::<16>()?;
-        let [_, _, total0, total1, id0, id1, f0, f1, ttl, protocol, ..] =
-            head.last_chunk::<20>()?;
+        let first = u32::from_be_bytes(*head.first_chunk::<16>()?.last_chunk()?);
+        let [total0, total1, id0, id1, f0, f1, ttl, protocol, ..] = head.last_chunk::<18>()?;
         let fragment_field = u16::from_be_bytes([*f0, *f1]);
         // A total length below the header's wraps round to more than any frame has.
         let ip_bytes = u32::from(u16::from_be_bytes([*total0, *total1]));
         let payload_bytes = ip_bytes.wrapping_sub(20);
-        if u32::from_be_bytes([*t0, *t1, *first, *tos]) >> 8 != IPV4_WITHOUT_OPTIONS
+        if first >> 8 != IPV4_WITHOUT_OPTIONS
             || fragment_field & MORE_OR_OFFSET != 0
             || payload_bytes as usize > after.len()
         {
@@ -67,7 +66,7 @@ impl<'f> Plain<'f> {
             protocol: *protocol,
             version: 4,
             ttl: *ttl,
-            tos: *tos,
+            tos: (first & 0xff) as u8,
             has_ports: true,
         };
         Some(Self {
