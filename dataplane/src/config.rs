@@ -3,6 +3,12 @@
 //! [`Config`] is what was written, [`Config::validate`] turns it into [`ValidConfig`], after which
 //! nothing is optional that must exist and every limit is inside its bounds.
 
+mod shape;
+mod valid;
+
+pub use shape::Place;
+pub use valid::{Lane, LanePorts, ValidConfig};
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,8 +43,25 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// A key is unknown, or a value has the wrong shape.
-    #[error("configuration: {0}")]
-    Shape(Box<figment::Error>),
+    #[error("configuration: {place}: {what}")]
+    Shape {
+        /// Where it was written.
+        place: Place,
+        /// Which key, and what is wrong.
+        what: String,
+    },
+    /// A CPU that this process cannot run on.
+    #[error(
+        "configuration: `{key}` names CPU {cpu}, which this machine does not have or this process may not use; choose from {usable}"
+    )]
+    NoCpu {
+        /// Dotted key.
+        key: &'static str,
+        /// What was given.
+        cpu: usize,
+        /// Those there are, as `0-3,8`.
+        usable: String,
+    },
     /// A value is outside its bounds.
     #[error("configuration: `{key}` is {value}, but {must}")]
     Bounds {
@@ -436,53 +459,6 @@ pub enum ClockSource {
     Capture,
 }
 
-/// A lane after validation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// Name for people.
-    pub name: String,
-    /// The ports.
-    pub ports: LanePorts,
-    /// Index of the worker that polls it.
-    pub worker: usize,
-}
-
-/// The ports of a lane, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LanePorts {
-    /// Bump in the wire.
-    Inline {
-        /// Protected side.
-        inside: String,
-        /// Other side.
-        outside: String,
-    },
-    /// Receive only.
-    Mirror(String),
-}
-
-impl LanePorts {
-    /// The ports as written.
-    #[must_use]
-    pub fn names(&self) -> Vec<&str> {
-        match self {
-            Self::Inline { inside, outside } => vec![inside, outside],
-            Self::Mirror(port) => vec![port],
-        }
-    }
-}
-
-/// A configuration that holds together.
-#[derive(Clone, Debug)]
-pub struct ValidConfig {
-    /// As written, with defaults filled in.
-    pub config: Config,
-    /// The lanes.
-    pub lanes: Vec<Lane>,
-    /// Workers: how many cores poll.
-    pub worker_count: usize,
-}
-
 impl Config {
     /// Reads `file` (if any), the environment, and `flags` on top.
     ///
@@ -490,154 +466,26 @@ impl Config {
     /// A file that cannot be read, an unknown key or a value of the wrong shape.
     pub fn load(file: Option<&Path>, flags: impl Serialize) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-                path: path.to_owned(),
-                source,
-            })?;
-            figment = figment.merge(Toml::string(&text));
+        let text = match file {
+            None => String::new(),
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+                    path: path.to_owned(),
+                    source,
+                })?
+            }
+        };
+        let file = file.map(|path| shape::File { path, text: &text });
+        if let Some(file) = &file {
+            file.check()?;
+            figment = figment.merge(Toml::string(file.text));
         }
         figment
-            .merge(Env::prefixed("RINGFENCE_DATAPLANE_").split("__"))
+            .merge(Env::prefixed(shape::ENVIRONMENT_PREFIX).split("__"))
             .merge(Serialized::globals(flags))
             .extract()
-            .map_err(|error| ConfigError::Shape(Box::new(error)))
+            .map_err(|error| shape::refused(&error, file.as_ref()))
     }
-
-    /// Checks every bound and resolves the lanes.
-    ///
-    /// # Errors
-    /// The first value outside its bounds.
-    pub fn validate(self) -> Result<ValidConfig, ConfigError> {
-        let worker_count = self.dataplane.workers.len().max(1);
-        within("dataplane.workers", worker_count, 1, WORKERS_MAX)?;
-        within(
-            "dataplane.tx_attempts_max",
-            self.dataplane.tx_attempts_max,
-            1,
-            1000,
-        )?;
-        within("memory.mbufs", self.memory.mbufs, 512, MBUFS_MAX)?;
-        within("memory.mbuf_bytes", self.memory.mbuf_bytes, 128, 65_000)?;
-        within(
-            "memory.ring_records",
-            self.memory.ring_records,
-            RING_RECORDS_MIN,
-            RING_RECORDS_MAX,
-        )?;
-        if !self.memory.ring_records.is_power_of_two() {
-            return Err(ConfigError::Bounds {
-                key: "memory.ring_records",
-                value: self.memory.ring_records.to_string(),
-                must: format!(
-                    "must be a power of two, such as {}",
-                    self.memory.ring_records.next_power_of_two()
-                ),
-            });
-        }
-        within("flow.flows_max", self.flow.flows_max, 16, FLOWS_MAX)?;
-        within(
-            "flow.embryonic_percent",
-            self.flow.embryonic_percent,
-            1,
-            100,
-        )?;
-        within("flow.fragments_max", self.flow.fragments_max, 16, 1 << 20)?;
-        within("flow.tunnel_depth_max", self.flow.tunnel_depth_max, 0, 8)?;
-        within(
-            "flow.active_timeout (ms)",
-            self.flow.active_timeout.as_millis(),
-            1,
-            u128::MAX,
-        )?;
-        within("lane", self.lanes.len(), 0, LANES_MAX)?;
-        let lanes = self.resolve_lanes(worker_count)?;
-        Ok(ValidConfig {
-            config: self,
-            lanes,
-            worker_count,
-        })
-    }
-
-    fn resolve_lanes(&self, worker_count: usize) -> Result<Vec<Lane>, ConfigError> {
-        if self.lanes.is_empty() {
-            return Err(ConfigError::NoLane);
-        }
-        let mut lanes: Vec<Lane> = Vec::with_capacity(self.lanes.len());
-        for (index, lane) in self.lanes.iter().enumerate() {
-            let name = if lane.name.is_empty() {
-                format!("lane{index}")
-            } else {
-                lane.name.clone()
-            };
-            let wrong = |what: &str| ConfigError::Lane {
-                lane: name.clone(),
-                what: what.to_owned(),
-            };
-            let ports = match (&lane.inside, &lane.outside, &lane.mirror) {
-                (Some(inside), Some(outside), None) => LanePorts::Inline {
-                    inside: inside.clone(),
-                    outside: outside.clone(),
-                },
-                (None, None, Some(mirror)) => LanePorts::Mirror(mirror.clone()),
-                (_, _, Some(_)) => return Err(wrong("is a mirror and has another port too")),
-                (None, None, None) => return Err(wrong("has no port")),
-                _ => return Err(wrong("has one port only")),
-            };
-            let worker = lane.worker.unwrap_or(index % worker_count);
-            if worker >= worker_count {
-                return Err(wrong(&format!(
-                    "asks for worker {worker}, but there are {worker_count} (counted from 0)"
-                )));
-            }
-            if let Some(port) = twice_used(&ports, &lanes) {
-                return Err(wrong(&format!("uses port `{port}` a second time")));
-            }
-            if lanes.iter().any(|other| other.name == name) {
-                return Err(wrong("has the name of another lane"));
-            }
-            lanes.push(Lane {
-                name,
-                ports,
-                worker,
-            });
-        }
-        Ok(lanes)
-    }
-}
-
-/// A port of `ports` that names a device of the host which this lane or one of `lanes` has already.
-fn twice_used<'a>(ports: &'a LanePorts, lanes: &[Lane]) -> Option<&'a str> {
-    let is_device = |port: &&str| {
-        ["af_packet:", "tap:", "pci:"]
-            .iter()
-            .any(|kind| port.starts_with(kind))
-    };
-    let own = ports.names();
-    let [first, rest @ ..] = own.as_slice() else {
-        return None;
-    };
-    if rest.contains(first) && is_device(first) {
-        return Some(first);
-    }
-    let taken = |port: &&str| lanes.iter().any(|lane| lane.ports.names().contains(port));
-    own.into_iter().find(|port| is_device(port) && taken(port))
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    key: &'static str,
-    value: T,
-    min: T,
-    max: T,
-) -> Result<(), ConfigError> {
-    if value >= min && value <= max {
-        return Ok(());
-    }
-    Err(ConfigError::Bounds {
-        key,
-        value: value.to_string(),
-        must: format!("must be from {min} to {max}"),
-    })
 }
 
 /// Durations as people write them: `"30s"`, `"5m"`, `"100ms"`.
@@ -689,7 +537,64 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_by_name() {
         let error = load("[flow]\nflow_max = 3\n").unwrap_err().to_string();
-        assert!(error.contains("flow_max"), "{error}");
+        assert!(
+            error.contains(":2: unknown key `flow.flow_max`; known here: flows_max, "),
+            "{error}"
+        );
+        let error = load("[[lane]]\nmirror='null'\n\n[[lane]]\nname='b'\ninsid='null'\n");
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(":6: unknown key `lane.1.insid`"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_with_file_and_line() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        for (text, place_and_key) in [
+            (
+                "# memory\n[memory]\nmbufs = 'many'\n",
+                ":3: `memory.mbufs`: ",
+            ),
+            ("flow.key = 7\n", ":1: `flow.key`: "),
+            ("[flow]\n\n\nkey = 'innner'\n", ":4: `flow.key`: "),
+            (
+                "[dataplane]\nworkers = [\n  1,\n  'x',\n]\n",
+                ":4: `dataplane.workers.1`: ",
+            ),
+            ("memory = 3\n", ":1: `memory`: "),
+            ("[memory]\nmbufs = \n", ":2: no TOML: "),
+            ("[memory\n", ":1: no TOML: "),
+        ] {
+            std::fs::write(file.path(), text).expect("written");
+            let error = Config::load(Some(file.path()), figment::value::Dict::new())
+                .unwrap_err()
+                .to_string();
+            let begin = format!("configuration: {}{place_and_key}", file.path().display());
+            assert!(error.starts_with(&begin), "{text}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_cannot_be_used_is_refused_with_those_that_can() {
+        let lane = "[[lane]]\nmirror='tap:z'\n";
+        let check = |text: &str| {
+            let config = load(&format!("[dataplane]\n{text}\n{lane}")).unwrap();
+            config.validate().unwrap().check_cpus(&[0, 1, 2, 5, 7, 8])
+        };
+        check("workers = [1, 5]\nmain_cpu = 8").unwrap();
+        check("").unwrap();
+        assert_eq!(
+            check("workers = [1, 99]").unwrap_err().to_string(),
+            "configuration: `dataplane.workers` names CPU 99, which this machine does not have or this process may not use; choose from 0-2,5,7-8"
+        );
+        assert!(matches!(
+            check("workers = [1]\nmain_cpu = 6"),
+            Err(ConfigError::NoCpu {
+                key: "dataplane.main_cpu",
+                cpu: 6,
+                ..
+            })
+        ));
     }
 
     #[test]

@@ -43,7 +43,7 @@ const AFTER_HELP: &str = "\
 Ports: af_packet:IFACE, tap:NAME, pcap:in=FILE[,out=FILE][,infinite], null[:size=N][,no-rx],
        ring:NAME, pci:0000:01:00.0, vdev:ARGUMENTS (any other virtual device of DPDK)
 Every key of the file can be given as RINGFENCE_DATAPLANE_SECTION__KEY in the environment.
-Exit codes: 0 stopped in order, 1 did not start, 2 wrong arguments.";
+Exit codes: 0 stopped in order, 1 did not start, 2 wrong arguments or configuration.";
 
 /// The flags that override keys of the file, in the file's shape.
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringfence-dataplane: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -60,6 +60,16 @@ pub(crate) enum ProcessError {
     Output(std::io::Error),
 }
 
+impl ProcessError {
+    /// Exit code of the process: 2 where its configuration has to change, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Start(StartError::Name { .. }) => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// What the workers and the main thread share besides the region.
 #[derive(Clone)]
 struct Flags {
@@ -71,15 +81,25 @@ struct Flags {
     finished: Arc<AtomicUsize>,
 }
 
-/// Checks the ports of a configuration against the host.
+/// Checks the CPUs and the ports of a configuration against the host.
 pub(crate) fn check(config: &ValidConfig) -> Result<(), ProcessError> {
-    Plan::new(config)?;
+    plan(config)?;
     Ok(())
+}
+
+fn plan(config: &ValidConfig) -> Result<Plan, ProcessError> {
+    // Where the mask cannot be read, pinning will tell.
+    if let Ok(allowed) = rustix::thread::sched_getaffinity(None) {
+        let cpus = 0..rustix::thread::CpuSet::MAX_CPU;
+        let usable: Vec<usize> = cpus.filter(|cpu| allowed.is_set(*cpu)).collect();
+        config.check_cpus(&usable)?;
+    }
+    Ok(Plan::new(config)?)
 }
 
 /// Runs until a signal, or to the end of a capture.
 pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
-    let plan = Plan::new(config)?;
+    let plan = plan(config)?;
     let boot_id = boot_id();
     let (region, link) = open_contract(config, plan.port_count(), boot_id)?;
     let mut facts = Facts::new(config, &region, boot_id)?;

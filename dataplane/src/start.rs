@@ -22,7 +22,15 @@ const ORDINARY_EXTRA_MB: u64 = 64;
 /// Why the dataplane did not start. The message is shown to the operator as is.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port's name is not one, or the host does not have it.
+    /// A port's name is not one.
+    #[error("lane `{lane}`: {source}")]
+    Name {
+        /// Name of the lane.
+        lane: String,
+        /// What is wrong.
+        source: PortSpecError,
+    },
+    /// The host does not have the port.
     #[error("lane `{lane}`: {source}")]
     Spec {
         /// Name of the lane.
@@ -178,12 +186,14 @@ impl Plan {
 }
 
 fn plan_port(lane: &str, text: &str, run_dir: &Path) -> Result<PlannedPort, StartError> {
-    let refused = |source| StartError::Spec {
+    let spec: PortSpec = text.parse().map_err(|source| StartError::Name {
         lane: lane.to_owned(),
         source,
-    };
-    let spec: PortSpec = text.parse().map_err(refused)?;
-    spec.check().map_err(refused)?;
+    })?;
+    spec.check().map_err(|source| StartError::Spec {
+        lane: lane.to_owned(),
+        source,
+    })?;
     let mut preloaded_frames = 0;
     let mut plain_copy = None;
     if let PortSpec::Pcap {

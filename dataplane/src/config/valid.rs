@@ -1,0 +1,225 @@
+//! From what was written to what holds together: bounds, lanes, CPUs.
+
+use super::{
+    Config, ConfigError, FLOWS_MAX, LANES_MAX, MBUFS_MAX, RING_RECORDS_MAX, RING_RECORDS_MIN,
+    WORKERS_MAX,
+};
+
+/// A lane after validation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Name for people.
+    pub name: String,
+    /// The ports.
+    pub ports: LanePorts,
+    /// Index of the worker that polls it.
+    pub worker: usize,
+}
+
+/// The ports of a lane, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LanePorts {
+    /// Bump in the wire.
+    Inline {
+        /// Protected side.
+        inside: String,
+        /// Other side.
+        outside: String,
+    },
+    /// Receive only.
+    Mirror(String),
+}
+
+impl LanePorts {
+    /// The ports as written.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Inline { inside, outside } => vec![inside, outside],
+            Self::Mirror(port) => vec![port],
+        }
+    }
+}
+
+/// A configuration that holds together.
+#[derive(Clone, Debug)]
+pub struct ValidConfig {
+    /// As written, with defaults filled in.
+    pub config: Config,
+    /// The lanes.
+    pub lanes: Vec<Lane>,
+    /// Workers: how many cores poll.
+    pub worker_count: usize,
+}
+
+impl Config {
+    /// Checks every bound and resolves the lanes.
+    ///
+    /// # Errors
+    /// The first value outside its bounds.
+    pub fn validate(self) -> Result<ValidConfig, ConfigError> {
+        let worker_count = self.dataplane.workers.len().max(1);
+        within("dataplane.workers", worker_count, 1, WORKERS_MAX)?;
+        within(
+            "dataplane.tx_attempts_max",
+            self.dataplane.tx_attempts_max,
+            1,
+            1000,
+        )?;
+        within("memory.mbufs", self.memory.mbufs, 512, MBUFS_MAX)?;
+        within("memory.mbuf_bytes", self.memory.mbuf_bytes, 128, 65_000)?;
+        within(
+            "memory.ring_records",
+            self.memory.ring_records,
+            RING_RECORDS_MIN,
+            RING_RECORDS_MAX,
+        )?;
+        if !self.memory.ring_records.is_power_of_two() {
+            return Err(ConfigError::Bounds {
+                key: "memory.ring_records",
+                value: self.memory.ring_records.to_string(),
+                must: format!(
+                    "must be a power of two, such as {}",
+                    self.memory.ring_records.next_power_of_two()
+                ),
+            });
+        }
+        within("flow.flows_max", self.flow.flows_max, 16, FLOWS_MAX)?;
+        within(
+            "flow.embryonic_percent",
+            self.flow.embryonic_percent,
+            1,
+            100,
+        )?;
+        within("flow.fragments_max", self.flow.fragments_max, 16, 1 << 20)?;
+        within("flow.tunnel_depth_max", self.flow.tunnel_depth_max, 0, 8)?;
+        within(
+            "flow.active_timeout (ms)",
+            self.flow.active_timeout.as_millis(),
+            1,
+            u128::MAX,
+        )?;
+        within("lane", self.lanes.len(), 0, LANES_MAX)?;
+        let lanes = self.resolve_lanes(worker_count)?;
+        Ok(ValidConfig {
+            config: self,
+            lanes,
+            worker_count,
+        })
+    }
+
+    fn resolve_lanes(&self, worker_count: usize) -> Result<Vec<Lane>, ConfigError> {
+        if self.lanes.is_empty() {
+            return Err(ConfigError::NoLane);
+        }
+        let mut lanes: Vec<Lane> = Vec::with_capacity(self.lanes.len());
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let name = if lane.name.is_empty() {
+                format!("lane{index}")
+            } else {
+                lane.name.clone()
+            };
+            let wrong = |what: &str| ConfigError::Lane {
+                lane: name.clone(),
+                what: what.to_owned(),
+            };
+            let ports = match (&lane.inside, &lane.outside, &lane.mirror) {
+                (Some(inside), Some(outside), None) => LanePorts::Inline {
+                    inside: inside.clone(),
+                    outside: outside.clone(),
+                },
+                (None, None, Some(mirror)) => LanePorts::Mirror(mirror.clone()),
+                (_, _, Some(_)) => return Err(wrong("is a mirror and has another port too")),
+                (None, None, None) => return Err(wrong("has no port")),
+                _ => return Err(wrong("has one port only")),
+            };
+            let worker = lane.worker.unwrap_or(index % worker_count);
+            if worker >= worker_count {
+                return Err(wrong(&format!(
+                    "asks for worker {worker}, but there are {worker_count} (counted from 0)"
+                )));
+            }
+            if let Some(port) = twice_used(&ports, &lanes) {
+                return Err(wrong(&format!("uses port `{port}` a second time")));
+            }
+            if lanes.iter().any(|other| other.name == name) {
+                return Err(wrong("has the name of another lane"));
+            }
+            lanes.push(Lane {
+                name,
+                ports,
+                worker,
+            });
+        }
+        Ok(lanes)
+    }
+}
+
+impl ValidConfig {
+    /// Checks that the process may run on every CPU that is named. `usable` are those of its
+    /// affinity mask, in ascending order.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoCpu`] with the first that it may not use.
+    pub fn check_cpus(&self, usable: &[usize]) -> Result<(), ConfigError> {
+        let process = &self.config.dataplane;
+        let workers = process
+            .workers
+            .iter()
+            .map(|cpu| ("dataplane.workers", *cpu));
+        let main = process.main_cpu.map(|cpu| ("dataplane.main_cpu", cpu));
+        match workers.chain(main).find(|(_, cpu)| !usable.contains(cpu)) {
+            None => Ok(()),
+            Some((key, cpu)) => Err(ConfigError::NoCpu {
+                key,
+                cpu,
+                usable: ranges(usable),
+            }),
+        }
+    }
+}
+
+/// `0-3,8` of ascending numbers.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|left, right| left + 1 == *right);
+    let told = runs.filter_map(|run| match run {
+        [only] => Some(only.to_string()),
+        [first, .., last] => Some(format!("{first}-{last}")),
+        [] => None,
+    });
+    told.collect::<Vec<_>>().join(",")
+}
+
+/// A port of `ports` that names a device of the host which this lane or one of `lanes` has already.
+fn twice_used<'a>(ports: &'a LanePorts, lanes: &[Lane]) -> Option<&'a str> {
+    let is_device = |port: &&str| {
+        ["af_packet:", "tap:", "pci:"]
+            .iter()
+            .any(|kind| port.starts_with(kind))
+    };
+    let own = ports.names();
+    let [first, rest @ ..] = own.as_slice() else {
+        return None;
+    };
+    if rest.contains(first) && is_device(first) {
+        return Some(first);
+    }
+    let taken = |port: &&str| lanes.iter().any(|lane| lane.ports.names().contains(port));
+    own.into_iter().find(|port| is_device(port) && taken(port))
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), ConfigError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    Err(ConfigError::Bounds {
+        key,
+        value: value.to_string(),
+        must: format!("must be from {min} to {max}"),
+    })
+}
