@@ -7,13 +7,17 @@ use std::str::FromStr;
 use api::TopQuery;
 use api::top::{Metric, TopBy};
 use api::words::UnknownWord;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::collector_spec::CollectorSpec;
 use crate::exit::EXIT_CODES_HELP;
+use crate::metrics_spec::MetricsSpec;
 use crate::port_spec::{LaneSpec, PortSpec};
+
+/// Longest time that can be given for something to end, seconds: a week.
+const SECONDS_MAX: u64 = 604_800;
 
 /// See who talks to whom, write the segment policy, prove it, enforce it.
 #[derive(Debug, Parser)]
@@ -149,8 +153,12 @@ pub struct UpArgs {
     /// Send IPFIX to this collector; replaces those of the configuration; repeatable
     #[arg(long, value_name = "HOST:PORT[,uniflow][,RATE]")]
     pub ipfix: Vec<CollectorSpec>,
+    /// Where control serves metrics; replaces metrics.listen of the configuration
+    /// [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDRESS:PORT|off")]
+    pub metrics: Option<MetricsSpec>,
     /// Seconds to wait until both processes are ready
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds())]
     pub ready_timeout: u64,
 }
 
@@ -340,6 +348,11 @@ where
     PossibleValuesParser::new(known.collect::<Vec<_>>()).try_map(|word| word.parse::<T>())
 }
 
+/// Seconds that something may take: at least one, a week at most.
+fn seconds() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=SECONDS_MAX)
+}
+
 /// `ringfence replay`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
@@ -384,7 +397,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Seconds the dataplane may take for the capture before it is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = seconds())]
     pub timeout: u64,
 }
 

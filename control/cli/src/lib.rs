@@ -15,6 +15,7 @@ mod configuration;
 mod doctor;
 pub mod error;
 pub mod exit;
+pub mod metrics_spec;
 mod offline;
 pub mod output;
 pub mod page;

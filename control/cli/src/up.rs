@@ -203,6 +203,9 @@ fn overlay_control(table: &mut Table, args: &UpArgs, run_dir: &Path, socket: &Pa
         let path = configuration::path_text(&state_dir.join("control"));
         configuration::set(table, "control", "state_dir", path);
     }
+    if let Some(metrics) = args.metrics {
+        configuration::set(table, "metrics", "listen", metrics.to_string());
+    }
     if !args.ipfix.is_empty() {
         let collectors: Vec<Value> = args
             .ipfix

@@ -36,6 +36,15 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_known() {
             &["up", "--lane", "eth1"],
             "for example af_packet:eth1,af_packet:eth2",
         ),
+        (
+            &["up", "--metrics", "9464"],
+            "`9464` is neither off nor ADDRESS:PORT",
+        ),
+        (&["up", "--ready-timeout", "0"], "0 is not in 1..=604800"),
+        (
+            &["replay", "a.pcap", "--timeout", "0"],
+            "0 is not in 1..=604800",
+        ),
         (&["explain", "web-1", "db-1"], "PROTO/PORT"),
         (&["completions", "tcsh"], "bash"),
         (&["flows", "--limit", "many"], "invalid digit"),

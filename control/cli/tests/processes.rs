@@ -219,6 +219,23 @@ fn a_process_that_dies_is_told_with_its_last_words_and_exit_code() {
 }
 
 #[test]
+fn up_hands_over_where_metrics_are_served() {
+    let installation = Installation::with("cat $2; exit 7");
+    let config = installation.path("control.toml");
+    std::fs::write(&config, "[metrics]\nlisten = \"127.0.0.1:9\"\n").expect("a file");
+    let config = config.display().to_string();
+    for (given, listen) in [
+        (&[][..], "127.0.0.1:9"),
+        (&["--metrics", "off"], "off"),
+        (&["--metrics", "[::1]:9465"], "[::1]:9465"),
+    ] {
+        let ended = installation.run(&[LANE, &["--control-config", &config], given].concat());
+        let line = format!("\n  listen = \"{listen}\"\n");
+        assert!(ended.stderr.contains(&line), "{given:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_process_killed_by_a_signal_is_told_with_the_signal() {
     let installation = Installation::with("kill -SEGV $$");
     let ended = installation.run(LANE);

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -22,6 +22,11 @@ const LAST_LINES_MAX: usize = 20;
 const LINE_BYTES_MAX: usize = 4096;
 /// How long the last log lines of a dead child are waited for; a grandchild may hold the pipe.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a killed child may take to be gone; only the kernel can make it wait.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is looked whether it is.
+const KILL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What becomes of a child's log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +252,11 @@ impl Drop for Child {
         if self.ended.is_none() {
             let _ = kill_process(self.pid, Signal::KILL);
             last_resort::forget(self.pid);
+            // Gone, not only told to go: what comes next may take away the directory it works in.
+            let deadline = Instant::now() + KILL_TIMEOUT;
+            while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(KILL_INTERVAL);
+            }
         }
     }
 }
