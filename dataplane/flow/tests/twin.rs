@@ -33,7 +33,24 @@ fn address(n: u8) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, n]
 }
 
+/// Any flow, and often the same few, so that flows live long enough to be simply allowed.
 fn tuple() -> impl Strategy<Value = Tuple> {
+    let proto = prop_oneof![Just(proto::TCP), Just(proto::UDP)];
+    let frequent = (any::<bool>(), proto).prop_map(|(back, proto)| {
+        let ends = [(address(1), 40_000), (address(2), 80)];
+        let [(src, src_port), (dst, dst_port)] = if back { [ends[1], ends[0]] } else { ends };
+        Tuple {
+            src,
+            dst,
+            src_port,
+            dst_port,
+            proto,
+        }
+    });
+    prop_oneof![2 => frequent, 1 => any_tuple()]
+}
+
+fn any_tuple() -> impl Strategy<Value = Tuple> {
     let port = prop_oneof![Just(80), Just(1024), Just(40_000_u16)];
     let proto = prop_oneof![
         4 => Just(proto::TCP),
@@ -62,8 +79,8 @@ fn tcp() -> impl Strategy<Value = TransportFacts> {
     let flags = prop_oneof![
         4 => Just(T::SYN),
         4 => Just(T::SYN | T::ACK),
-        6 => Just(T::ACK),
-        4 => Just(T::ACK | T::PSH),
+        24 => Just(T::ACK),
+        12 => Just(T::ACK | T::PSH),
         4 => Just(T::FIN | T::ACK),
         1 => Just(T::FIN),
         1 => Just(T::RST),
@@ -161,36 +178,51 @@ fn options() -> impl Strategy<Value = CacheOptions> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
-        any::<bool>(),
+        timeouts(),
     )
         .prop_map(
-            |((flows_max, embryonic_max), evidence, tcp_reuse, tcp_quality, timed)| CacheOptions {
-                flows_max,
-                embryonic_max,
-                // With one nanosecond a pass, each call of the sweep is a pass or nothing.
-                sweep_period_ns: 1,
-                initiator: if evidence {
-                    InitiatorRule::Evidence
-                } else {
-                    InitiatorRule::FirstSender
-                },
-                timeouts: if timed {
-                    Timeouts::default()
-                } else {
-                    Timeouts::none()
-                },
-                tcp_reuse,
-                tcp_quality,
-                worker: 7,
-                ..CacheOptions::default()
+            |((flows_max, embryonic_max), evidence, tcp_reuse, tcp_quality, timeouts)| {
+                CacheOptions {
+                    flows_max,
+                    embryonic_max,
+                    // With one nanosecond a pass, each call of the sweep is a pass or nothing.
+                    sweep_period_ns: 1,
+                    initiator: if evidence {
+                        InitiatorRule::Evidence
+                    } else {
+                        InitiatorRule::FirstSender
+                    },
+                    timeouts,
+                    tcp_reuse,
+                    tcp_quality,
+                    worker: 7,
+                    ..CacheOptions::default()
+                }
             },
         )
+}
+
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let first_active = |first_active_ns| Timeouts {
+        first_active_ns,
+        ..Timeouts::default()
+    };
+    prop_oneof![
+        3 => Just(Timeouts::none()),
+        2 => Just(Timeouts::default()),
+        // Shorter than a step of the test's clock, never, and one that the active timeout outruns.
+        1 => prop::sample::select(vec![1, Timeouts::NEVER, 100 * 1_000_000_000]).prop_map(first_active),
+    ]
 }
 
 /// Some decision that depends on who initiated, and on the epoch.
 fn judge(tuple: &Tuple, epoch: u64) -> Decision {
     let lot = u64::from(tuple.src[15]) * 5 + u64::from(tuple.dst[15]) * 3 + epoch;
-    let pick = |n: u64| Action::ALL[usize::try_from((lot / n) % 4).unwrap()];
+    let pick = |n: u64| {
+        use Action::{Allow, Deny, Limit, Reject};
+        let actions = [Allow, Deny, Allow, Limit, Allow, Reject, Allow, Allow];
+        actions[usize::try_from((lot / n) % 8).unwrap()]
+    };
     Decision {
         enforced: pick(1),
         enforced_source: VerdictSource::Rule,
