@@ -4,15 +4,17 @@
 //! `RINGFENCE_CONTROL_FLOWS__RECENT_MAX=1000000`.
 
 mod export;
+mod validate;
 
 pub use export::{CollectorAddress, ExportConfig, PersonalityWord, WhenFull};
 
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, Source};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
 
 /// Where the configuration is read from unless `--config` says otherwise.
 pub const CONFIG_PATH: &str = "/etc/ringfence/control.toml";
@@ -263,6 +265,35 @@ pub struct LogConfig {
     pub level: String,
 }
 
+/// Words for how much is logged.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl LogConfig {
+    /// The filter that `level` says.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a sentence.
+    pub fn filter(&self) -> Result<EnvFilter, String> {
+        let known = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+        for directive in self.level.split(',').map(str::trim) {
+            // A word alone would be taken for a module, and a wrong level for a silent log.
+            if !directive.contains(['=', '[']) && !known(directive) {
+                return Err(format!(
+                    "`{directive}` is no level; write {}, or MODULE=LEVEL, separated by commas",
+                    LEVELS.join(", ")
+                ));
+            }
+        }
+        EnvFilter::try_new(&self.level).map_err(|error| {
+            let levels = LEVELS.join(", ");
+            format!(
+                "`{}` is no log filter ({error}); levels are {levels}",
+                self.level
+            )
+        })
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
@@ -295,8 +326,10 @@ pub enum ConfigError {
         what: String,
     },
     /// A value outside its limits.
-    #[error("configuration, key {key}: {what}")]
+    #[error("configuration{place}, key {key}: {what}")]
     Limit {
+        /// `, file PATH`, `, environment` ...; empty where it is not known.
+        place: String,
         /// The key.
         key: &'static str,
         /// What is wrong and what is allowed.
@@ -304,18 +337,38 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    fn limit(key: &'static str, what: String) -> Self {
+        let place = String::new();
+        Self::Limit { place, key, what }
+    }
+
+    /// The same with the place where the key was said.
+    fn said_in(mut self, figment: &Figment) -> Self {
+        if let Self::Limit { place: of, key, .. } = &mut self {
+            let metadata = figment.find_metadata(key);
+            *of = metadata.map_or_else(String::new, place);
+        }
+        self
+    }
+}
+
+/// Where a value comes from, as the beginning of a message has it.
+fn place(metadata: &figment::Metadata) -> String {
+    match &metadata.source {
+        Some(Source::File(path)) => format!(", file {}", path.display()),
+        // Defaults and flags: values of this program.
+        Some(Source::Code(_)) => ", command line".to_owned(),
+        _ if metadata.name.contains(ENV_PREFIX) => {
+            format!(", environment ({ENV_PREFIX}...)")
+        }
+        _ => String::new(),
+    }
+}
+
 impl From<figment::Error> for ConfigError {
     fn from(error: figment::Error) -> Self {
-        let place = error
-            .metadata
-            .as_ref()
-            .map_or_else(String::new, |metadata| {
-                let source = metadata
-                    .source
-                    .as_ref()
-                    .map_or_else(String::new, |s| format!(" {s}"));
-                format!(", {}{source}", metadata.name)
-            });
+        let place = error.metadata.as_ref().map_or_else(String::new, place);
         let path = error.path.join(".");
         let key = if path.is_empty() {
             String::new()
@@ -335,7 +388,12 @@ impl From<figment::Error> for ConfigError {
 ///
 /// # Errors
 /// The first thing that is wrong, with file and key.
-pub fn load(path: &Path, named: bool, flags: &figment::value::Dict) -> Result<Config, ConfigError> {
+pub fn load(
+    path: &Path,
+    named: bool,
+    flags: &figment::value::Dict,
+    depth: Depth,
+) -> Result<Config, ConfigError> {
     if named {
         std::fs::File::open(path).map_err(|source| ConfigError::File {
             path: path.to_owned(),
@@ -348,27 +406,25 @@ pub fn load(path: &Path, named: bool, flags: &figment::value::Dict) -> Result<Co
     } else {
         defaults
     };
-    let config: Config = with_file
+    let whole = with_file
         .merge(Env::prefixed(ENV_PREFIX).split("__"))
-        .merge(Serialized::defaults(flags))
-        .extract()?;
-    config.validate()?;
+        .merge(Serialized::defaults(flags));
+    let config: Config = whole.extract()?;
+    let judged = config.validate().and_then(|()| match depth {
+        Depth::Values => Ok(()),
+        Depth::Machine => config.validate_here(),
+    });
+    judged.map_err(|error| error.said_in(&whole))?;
     Ok(config)
 }
 
-fn within<T: PartialOrd + std::fmt::Debug>(
-    key: &'static str,
-    value: T,
-    min: T,
-    max: T,
-) -> Result<(), ConfigError> {
-    if value >= min && value <= max {
-        return Ok(());
-    }
-    Err(ConfigError::Limit {
-        key,
-        what: format!("{value:?} is not from {min:?} to {max:?}"),
-    })
+/// How far a configuration is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// By its values: what a start needs, which then finds out the rest.
+    Values,
+    /// Also by this machine: whether it has the addresses.
+    Machine,
 }
 
 impl Config {
@@ -385,145 +441,7 @@ impl Config {
         let own = || self.control.run_dir.join("control.sock");
         self.api.socket.clone().unwrap_or_else(own)
     }
-
-    /// Checks every value against its limits.
-    ///
-    /// # Errors
-    /// The first value outside, with what is allowed.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let d = |span: Span| span.0;
-        let link = &self.dataplane;
-        let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
-        within(
-            "dataplane.reconnect_min",
-            d(link.reconnect_min),
-            ms(1),
-            ms(60_000),
-        )?;
-        within(
-            "dataplane.reconnect_max",
-            d(link.reconnect_max),
-            d(link.reconnect_min),
-            ms(300_000),
-        )?;
-        within(
-            "collector.sleep_max",
-            d(self.collector.sleep_max),
-            ms(1),
-            ms(1000),
-        )?;
-        within(
-            "collector.batch_records",
-            self.collector.batch_records,
-            1,
-            65_536,
-        )?;
-        within("flows.recent_max", self.flows.recent_max, 1, RECENT_MAX)?;
-        within("flows.followers_max", self.flows.followers_max, 1, 1024)?;
-        within(
-            "flows.follower_batches_max",
-            self.flows.follower_batches_max,
-            1,
-            65_536,
-        )?;
-        let export = &self.export;
-        within("export.flush", d(export.flush), ms(10), ms(60_000))?;
-        within("export.refresh", d(export.refresh), ms(1000), day)?;
-        within(
-            "export.queue_records_max",
-            export.queue_records_max,
-            1024,
-            16_777_216,
-        )?;
-        within(
-            "export.collectors",
-            export.collectors.len(),
-            0,
-            COLLECTORS_MAX,
-        )?;
-        within(
-            "policy.adopt_timeout",
-            d(self.policy.adopt_timeout),
-            ms(100),
-            ms(600_000),
-        )?;
-        // The encoder has the last word about its own settings.
-        ipfix::Session::new(
-            export.settings(ipfix::Personality::Biflow),
-            ipfix::Announcement::default(),
-        )
-        .map_err(|e| ConfigError::Limit {
-            key: "export",
-            what: e.to_string(),
-        })?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load_text(text: &str) -> Result<Config, ConfigError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("control.toml");
-        std::fs::write(&path, text).unwrap();
-        load(&path, true, &figment::value::Dict::new())
-    }
-
-    #[test]
-    fn a_dumped_configuration_is_read_back_as_itself() {
-        let mut config = Config::default();
-        config
-            .export
-            .collectors
-            .push("192.0.2.1:4739,uniflow,500".parse().unwrap());
-        config.metrics.listen = Listen(None);
-        let text = toml::to_string(&config).unwrap();
-        assert_eq!(load_text(&text).unwrap(), config);
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_file_and_key() {
-        let error = load_text("[flows]\nrecent = 5\n").unwrap_err().to_string();
-        assert!(
-            error.contains("control.toml") && error.contains("recent"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_wrong_value_is_refused_with_file_and_key() {
-        let error = load_text("[collector]\nsleep_max = \"soon\"\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("key collector.sleep_max") && error.contains("`soon`"),
-            "{error}"
-        );
-        let error = load_text("[flows]\nrecent_max = 0\n")
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            "configuration, key flows.recent_max: 0 is not from 1 to 50000000"
-        );
-        let error = load_text("[export]\nmessage_bytes_max = 9\n")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("must be from 576"), "{error}");
-    }
-
-    #[test]
-    fn a_named_file_that_is_missing_is_an_error_and_the_default_one_is_not() {
-        let missing = Path::new("/nonexistent/control.toml");
-        let none = figment::value::Dict::new();
-        assert!(
-            load(missing, true, &none)
-                .unwrap_err()
-                .to_string()
-                .contains("/nonexistent/")
-        );
-        assert_eq!(load(missing, false, &none).unwrap(), Config::default());
-    }
-}
+mod tests;

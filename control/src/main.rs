@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use control::config::{CONFIG_PATH, CollectorAddress, Config, ConfigError, Listen, load};
+use control::config::{CONFIG_PATH, CollectorAddress, Config, ConfigError, Depth, Listen, load};
 use figment::value::{Dict, Value};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The control process of Ringfence: policy, names, recent flows, export, API.
 #[derive(Debug, Parser)]
-#[command(name = "ringfence-control", version)]
+#[command(
+    name = "ringfence-control",
+    version,
+    after_help = "Exit codes: 0 done or stopped in order, 1 failed, 2 flags, configuration or its policy file refused"
+)]
 struct Flags {
     /// Configuration file [default: /etc/ringfence/control.toml, if it exists]
     #[arg(long)]
@@ -128,7 +132,13 @@ fn main() -> ExitCode {
     if flags.check {
         return check(&config);
     }
-    let filter = tracing_subscriber::EnvFilter::new(&config.log.level);
+    let filter = match config.log.filter() {
+        Ok(filter) => filter,
+        Err(what) => {
+            eprintln!("ringfence-control: configuration, key log.level: {what}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -149,7 +159,12 @@ fn main() -> ExitCode {
 fn read(flags: &Flags) -> Result<Config, ConfigError> {
     let tree = flags.tree().map_err(|e| ConfigError::from(*e))?;
     let path = flags.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-    load(path, flags.config.is_some(), &tree)
+    let depth = if flags.check {
+        Depth::Machine
+    } else {
+        Depth::Values
+    };
+    load(path, flags.config.is_some(), &tree, depth)
 }
 
 fn check(config: &Config) -> ExitCode {

@@ -38,7 +38,8 @@ pub enum RunError {
     Socket(#[from] SocketError),
     /// Metrics.
     #[error(
-        "cannot listen at {address} for metrics: {source}; name another metrics.listen, or \"off\""
+        "cannot listen at {address} for metrics: {source}; name another ADDRESS:PORT, or off, with \
+         --metrics or metrics.listen in the configuration of control"
     )]
     Metrics {
         /// Where.

@@ -629,6 +629,70 @@ fn collectors_get_every_flow_with_its_names() {
 }
 
 #[test]
+fn a_metrics_port_that_is_taken_is_told_with_what_to_change() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_ringfence-control"))
+        .arg("--run-dir")
+        .arg(dir.path())
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .args(["--metrics", &address.to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let expected = format!("cannot listen at {address} for metrics: Address already in use");
+    assert!(said.contains(&expected), "{said}");
+    let mend = "name another ADDRESS:PORT, or off, with --metrics or metrics.listen";
+    assert!(said.contains(mend), "{said}");
+}
+
+#[test]
+fn check_ends_with_2_where_the_configuration_or_its_policy_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, policy) = (dir.path().join("c.toml"), dir.path().join("p.toml"));
+    let check = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let ended = std::process::Command::new(env!("CARGO_BIN_EXE_ringfence-control"))
+            .arg("--check")
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        (ended.status.code(), said)
+    };
+    let with_policy = format!(
+        "[metrics]\nlisten = \"off\"\n[policy]\nfile = \"{}\"\n",
+        policy.display()
+    );
+    std::fs::write(&policy, POLICY).unwrap();
+    assert_eq!(check(&with_policy), (Some(0), String::new()));
+    std::fs::write(&policy, "mood = 1\n").unwrap();
+    let place = format!("file {}", config.display());
+    for (text, key) in [
+        (&*with_policy, "policy.file"),
+        ("[log]\nlevel = \"infoo\"\n", "key log.level"),
+        (
+            "[metrics]\nlisten = \"192.0.2.1:80\"\n",
+            "key metrics.listen",
+        ),
+        ("[flows]\nrecent = 5\n", "key flows.recent"),
+        (
+            "[collector]\nsleep_max = \"0s\"\n",
+            "key collector.sleep_max",
+        ),
+    ] {
+        let (code, said) = check(text);
+        assert_eq!(code, Some(2), "{text}: {said}");
+        assert!(said.contains(key), "{text}: {said}");
+        assert!(key == "policy.file" || said.contains(&place), "{said}");
+    }
+}
+
+#[test]
 fn a_second_control_process_is_refused() {
     let control = Box::new(|_| {});
     let second = control

@@ -1,0 +1,132 @@
+//! Every value against its limits.
+
+use super::{COLLECTORS_MAX, CollectorAddress, Config, ConfigError, RECENT_MAX, Span};
+use std::path::Path;
+use std::time::Duration;
+
+fn within<T: PartialOrd + std::fmt::Debug>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), ConfigError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    let what = format!("{value:?} is not from {min:?} to {max:?}");
+    Err(ConfigError::limit(key, what))
+}
+
+impl Config {
+    /// Checks every value against its limits.
+    ///
+    /// # Errors
+    /// The first value outside, with what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let d = |span: Span| span.0;
+        let link = &self.dataplane;
+        let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
+        within(
+            "dataplane.reconnect_min",
+            d(link.reconnect_min),
+            ms(1),
+            ms(60_000),
+        )?;
+        within(
+            "dataplane.reconnect_max",
+            d(link.reconnect_max),
+            d(link.reconnect_min),
+            ms(300_000),
+        )?;
+        within(
+            "collector.sleep_max",
+            d(self.collector.sleep_max),
+            ms(1),
+            ms(1000),
+        )?;
+        within(
+            "collector.batch_records",
+            self.collector.batch_records,
+            1,
+            65_536,
+        )?;
+        within("flows.recent_max", self.flows.recent_max, 1, RECENT_MAX)?;
+        within("flows.followers_max", self.flows.followers_max, 1, 1024)?;
+        within(
+            "flows.follower_batches_max",
+            self.flows.follower_batches_max,
+            1,
+            65_536,
+        )?;
+        let export = &self.export;
+        within("export.flush", d(export.flush), ms(10), ms(60_000))?;
+        within("export.refresh", d(export.refresh), ms(1000), day)?;
+        within(
+            "export.queue_records_max",
+            export.queue_records_max,
+            1024,
+            16_777_216,
+        )?;
+        within(
+            "export.collectors",
+            export.collectors.len(),
+            0,
+            COLLECTORS_MAX,
+        )?;
+        within(
+            "policy.adopt_timeout",
+            d(self.policy.adopt_timeout),
+            ms(100),
+            ms(600_000),
+        )?;
+        // The encoder has the last word about its own settings.
+        ipfix::Session::new(
+            export.settings(ipfix::Personality::Biflow),
+            ipfix::Announcement::default(),
+        )
+        .map_err(|e| ConfigError::limit("export", e.to_string()))?;
+        let without_port = |c: &&CollectorAddress| c.address.port() == 0;
+        if let Some(collector) = export.collectors.iter().find(without_port) {
+            let what = format!("{} has no port; write ADDRESS:PORT", collector.address);
+            return Err(ConfigError::limit("export.collectors", what));
+        }
+        validate_socket("api.socket", &self.api_socket())?;
+        validate_socket("dataplane.socket", &self.dataplane_socket())?;
+        self.log
+            .filter()
+            .map(|_| ())
+            .map_err(|what| ConfigError::limit("log.level", what))
+    }
+
+    /// Checks what depends on the machine: whether metrics can be served where they should be.
+    pub(super) fn validate_here(&self) -> Result<(), ConfigError> {
+        let Some(address) = self.metrics.listen.0 else {
+            return Ok(());
+        };
+        match std::net::TcpListener::bind(address) {
+            // Taken, most likely by the control process that runs with this configuration.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(()),
+            Err(error) => {
+                let what = format!(
+                    "cannot listen at {address}: {error}; name an address of this machine, or off"
+                );
+                Err(ConfigError::limit("metrics.listen", what))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Refuses a path that no Unix socket can have.
+fn validate_socket(key: &'static str, path: &Path) -> Result<(), ConfigError> {
+    match rustix::net::SocketAddrUnix::new(path) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let what = format!(
+                "{} is too long for a Unix socket, which has at most 107 bytes",
+                path.display()
+            );
+            Err(ConfigError::limit(key, what))
+        }
+    }
+}
