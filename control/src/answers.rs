@@ -51,6 +51,9 @@ impl App {
                 rx_packets_per_s,
                 rx_bits_per_s,
                 flows_cached: view.sum(|c| c.flows_cached),
+                flows_rejudged: view.sum(|c| c.flows_rejudged),
+                flows_verdict_changed: view.sum(|c| c.flows_verdict_changed),
+                flows_ended_forced: view.sum(|c| c.flows_ended_forced),
             },
             flows: FlowsStatus {
                 collected: view.collected(),

@@ -69,7 +69,12 @@ fn a_change_cuts_what_it_forbids_and_loses_nothing_else() {
         stream(&lab, "attacker", "stream-tcp", DB),
     ];
     std::thread::sleep(Duration::from_secs(SECONDS / 3));
-    let _ = appliance.apply(&after()).must();
+    let applied = appliance.apply(&after()).must();
+    assert!(
+        applied.stdout.contains(" judged again within ")
+            && applied.stdout.contains(": 2 verdicts changed"),
+        "the operator is told what became of live flows: {applied}"
+    );
     let [udp, tcp] = [0, 1].map(|index| finished(&mut kept[index]));
     assert!(
         udp["sent"].as_u64() > Some(1000),

@@ -134,6 +134,12 @@ pub struct TrafficStatus {
     pub rx_bits_per_s: u64,
     /// Flows in the caches.
     pub flows_cached: u64,
+    /// Flows judged again because the policy changed, at their first packet after that.
+    pub flows_rejudged: u64,
+    /// Of those, flows whose enforced verdict became another.
+    pub flows_verdict_changed: u64,
+    /// Flows ended because the policy killed them, or the dataplane stopped.
+    pub flows_ended_forced: u64,
 }
 
 /// Records and recent flows.

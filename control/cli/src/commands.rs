@@ -15,6 +15,7 @@ use api::{
     Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Status, Top, TopQuery, Ts, endpoint,
 };
 use clap::CommandFactory;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::{Cli, Command, ExplainArgs, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand};
@@ -23,7 +24,7 @@ use crate::error::{CliError, ClientError};
 use crate::exit::Exit;
 use crate::output::{Output, Reader};
 use crate::page::Page;
-use crate::{doctor, offline, print, replay, up};
+use crate::{doctor, offline, print, replay, settle, up};
 
 /// Where a command asks and how it prints.
 #[derive(Clone, Debug)]
@@ -322,17 +323,32 @@ impl Context {
             author: author(),
             note,
         };
-        let answer = self
-            .client
-            .post::<ApplyResult>(endpoint::POLICY_APPLY, &request)
-            .await?;
-        if !self.json {
-            self.output
-                .error_page(&print::details(&answer.value.warnings, "warning"));
+        self.change(endpoint::POLICY_APPLY, &request, &request.file_name)
+            .await
+    }
+
+    /// Changes the policy and tells what that did to live flows.
+    async fn change(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        what: &str,
+    ) -> Result<Exit, CliError> {
+        if self.json {
+            let answer = self.client.post::<ApplyResult>(path, request).await?;
+            return self.print(&answer.json, Page::new);
         }
-        self.print(&answer.json, || {
-            print::applied(&request.file_name, &answer.value)
-        })
+        let before = settle::counters(&self.client).await;
+        let answer = self.client.post::<ApplyResult>(path, request).await?;
+        self.output
+            .error_page(&print::details(&answer.value.warnings, "warning"));
+        self.output.page(&print::applied(what, &answer.value))?;
+        if let Some(before) = before
+            && let Some(settled) = settle::settle(&self.client, &before).await
+        {
+            self.output.page(&print::settled(&settled))?;
+        }
+        Ok(Exit::Ok)
     }
 
     async fn policy_rollback(
@@ -346,17 +362,8 @@ impl Context {
             author: author(),
             note,
         };
-        let answer = self
-            .client
-            .post::<ApplyResult>(endpoint::POLICY_ROLLBACK, &request)
-            .await?;
-        if !self.json {
-            self.output
-                .error_page(&print::details(&answer.value.warnings, "warning"));
-        }
-        self.print(&answer.json, || {
-            print::applied("the earlier revision", &answer.value)
-        })
+        self.change(endpoint::POLICY_ROLLBACK, &request, "the earlier revision")
+            .await
     }
 
     async fn policy_show(&self, revision: Option<String>, text: bool) -> Result<Exit, CliError> {

@@ -24,6 +24,7 @@ pub mod print;
 pub mod process;
 pub mod quantity;
 pub mod replay;
+pub mod settle;
 mod up;
 
 use std::ffi::OsString;

@@ -244,6 +244,38 @@ fn an_invalid_policy_is_told_with_its_places_and_ends_with_1() {
     );
 }
 
+/// Bodies of the changes that were asked for.
+fn changes(server: &Server) -> Vec<String> {
+    let asked = server.asked().into_iter();
+    asked
+        .filter(|(method, _, _)| method == "POST")
+        .map(|(_, _, body)| body)
+        .collect()
+}
+
+#[test]
+fn a_change_says_what_it_did_to_live_flows() {
+    let server = Server::start();
+    let file = server.file("policy.toml", "");
+    let file = file.to_str().expect("UTF-8");
+    for arguments in [&["policy", "apply", file][..], &["policy", "rollback"]] {
+        let ended = server.run(arguments);
+        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+        let line = "live flows   nothing changed yet: of 8,192 flows none had a packet within 1 s;";
+        assert!(ended.stdout.contains(line), "{ended:?}");
+    }
+    // Programs are answered at once, in the API's own words.
+    let _ = server.asked();
+    let ended = server.run(&["--json", "policy", "apply", file]);
+    assert!(ended.stdout.starts_with('{'), "{ended:?}");
+    assert_eq!(server.asked().len(), 1);
+    // A control process that tells no counters: the change counts all the same.
+    server.raw("GET", endpoint::STATUS, StatusCode::OK, "{}");
+    let ended = server.run(&["policy", "apply", file]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stdout.contains("live flows"), "{ended:?}");
+}
+
 #[test]
 fn apply_sends_the_text_the_name_and_the_note() {
     let server = Server::start();
@@ -260,7 +292,7 @@ fn apply_sends_the_text_the_name_and_the_note() {
         ended.stdout.contains("3f9c0ad2b7e1") && ended.stdout.contains("412 us"),
         "{ended:?}"
     );
-    let (_, _, body) = &server.asked()[0];
+    let body = &changes(&server)[0];
     let request: api::policy::ApplyRequest = serde_json::from_str(body).expect("an ApplyRequest");
     assert_eq!(
         (request.text.as_str(), request.note.as_str()),
@@ -293,12 +325,7 @@ fn a_change_is_told_with_the_user_who_makes_it() {
                 .output()
                 .expect("the command starts");
             assert!(ended.status.success(), "{ended:?}");
-            let asked = server.asked();
-            let body = &asked
-                .iter()
-                .find(|(method, _, _)| method == "POST")
-                .expect("a change")
-                .2;
+            let body = &changes(&server)[0];
             assert!(body.contains(&format!("\"author\":\"{author}\"")), "{body}");
         }
     }
@@ -308,9 +335,9 @@ fn a_change_is_told_with_the_user_who_makes_it() {
 fn rollback_asks_for_the_revision_before() {
     let server = Server::start();
     assert_eq!(server.run(&["policy", "rollback"]).code, Some(0));
-    assert!(server.asked()[0].2.contains("\"revision\":\"previous\""));
+    assert!(changes(&server)[0].contains("\"revision\":\"previous\""));
     assert_eq!(server.run(&["policy", "rollback", "a0d3"]).code, Some(0));
-    assert!(server.asked()[0].2.contains("\"revision\":\"a0d3\""));
+    assert!(changes(&server)[0].contains("\"revision\":\"a0d3\""));
 }
 
 #[test]

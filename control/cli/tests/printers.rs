@@ -151,3 +151,38 @@ fn doctor_tells_what_to_do() {
         &print::doctor_summary(&fixtures::doctor()),
     );
 }
+
+#[test]
+fn what_a_change_did_to_live_flows_is_told_in_one_line() {
+    let settled = |live, rejudged, changed, killed| cli::settle::Settled {
+        live,
+        rejudged,
+        changed,
+        killed,
+        waited: std::time::Duration::from_millis(1_003),
+    };
+    for (settled, line) in [
+        (settled(0, 0, 0, 0), "none, so nothing changed"),
+        (
+            settled(1, 0, 0, 0),
+            "nothing changed yet: of 1 flow none had a packet within 1 s; each is judged again at \
+             its next",
+        ),
+        (
+            settled(40, 40, 0, 0),
+            "40 of 40 flows judged again within 1 s: no verdict changed",
+        ),
+        (
+            settled(40, 12, 1, 0),
+            "12 of 40 flows judged again within 1 s: 1 verdict changed; 28 at the next packet",
+        ),
+        (
+            settled(40, 40, 3, 1),
+            "40 of 40 flows judged again within 1 s: 3 verdicts changed, 1 flow ended \
+             (on_change = \"kill\")",
+        ),
+    ] {
+        let page = print::settled(&settled).render(false);
+        assert_eq!(page, format!("live flows   {line}\n"));
+    }
+}

@@ -14,7 +14,8 @@ pub use doctor::{doctor, doctor_summary};
 pub use explain::explain;
 pub use flows::{flow_header, flow_line, flows};
 pub use policy::{
-    applied, checked, details, policy_in_force, policy_log, revision, rules, segments, workloads,
+    applied, checked, details, policy_in_force, policy_log, revision, rules, segments, settled,
+    workloads,
 };
 pub use ports::{drops, ports};
 pub use status::{Overview, status};

@@ -1,5 +1,7 @@
 //! Policy: places in a file, revisions, and what a policy names.
 
+use std::time::Duration;
+
 use api::ErrorDetail;
 use api::policy::{
     ApplyResult, CheckResult, Outcome, PolicyCounts, PolicyInForce, PolicyLog, PolicyState,
@@ -9,6 +11,7 @@ use api::words::Mode;
 
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{bytes, clock, count, counted, revision as short, span};
+use crate::settle::Settled;
 use api::Ts;
 
 /// Places as a compiler shows them: `FILE:LINE:COLUMN: error: what`, then how to mend it.
@@ -100,6 +103,43 @@ pub fn applied(what: &str, result: &ApplyResult) -> Page {
     );
     page.field(Tone::Plain, "contents", contents(&result.counts));
     page
+}
+
+/// What a change did to the flows that were live.
+#[must_use]
+pub fn settled(settled: &Settled) -> Page {
+    let mut page = Page::new();
+    let (live, waited) = (counted(settled.live, "flow"), nanos(settled.waited));
+    let later = match settled.live.saturating_sub(settled.rejudged) {
+        0 => String::new(),
+        rest => format!("; {} at the next packet", count(rest)),
+    };
+    let changed = match (settled.changed, settled.killed) {
+        (0, 0) => "no verdict changed".to_owned(),
+        (changed, 0) => format!("{} changed", counted(changed, "verdict")),
+        (changed, killed) => format!(
+            "{} changed, {} ended (on_change = \"kill\")",
+            counted(changed, "verdict"),
+            counted(killed, "flow")
+        ),
+    };
+    let text = match (settled.live, settled.rejudged) {
+        (0, 0) => "none, so nothing changed".to_owned(),
+        (_, 0) => format!(
+            "nothing changed yet: of {live} none had a packet within {waited}; each is judged again \
+             at its next"
+        ),
+        (_, rejudged) => format!(
+            "{} of {live} judged again within {waited}: {changed}{later}",
+            count(rejudged)
+        ),
+    };
+    page.field(Tone::Plain, "live flows", text);
+    page
+}
+
+fn nanos(time: Duration) -> String {
+    span(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The policy in force with its text.
