@@ -256,6 +256,10 @@ pub struct FlowConfig {
     pub tcp_quality: bool,
     /// Counts as an offline reference does: one flow per key, no timeouts, first sender initiates.
     pub truth: bool,
+    /// A flow that goes on is told for the first time this long after its first packet. Zero: at
+    /// the active timeout, like every later time.
+    #[serde(with = "duration")]
+    pub first_active_timeout: Duration,
     /// A record is written for a flow that goes on, this often.
     #[serde(with = "duration")]
     pub active_timeout: Duration,
@@ -303,6 +307,7 @@ impl Default for FlowConfig {
             tunnel_key: false,
             tcp_quality: true,
             truth: false,
+            first_active_timeout: Duration::from_secs(5),
             active_timeout: Duration::from_secs(60),
             idle_tcp_opening: Duration::from_secs(20),
             idle_tcp_established: Duration::from_secs(300),

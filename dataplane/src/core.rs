@@ -395,6 +395,10 @@ fn cache_options(flow: &FlowConfig, worker: usize) -> CacheOptions {
         flows_max,
         embryonic_max: u32::try_from(embryonic.max(1)).unwrap_or(u32::MAX),
         timeouts: Timeouts {
+            first_active_ns: match flow.first_active_timeout {
+                Duration::ZERO => Timeouts::NEVER,
+                timeout => nanos(timeout),
+            },
             active_ns: nanos(flow.active_timeout),
             tcp_opening_ns: nanos(flow.idle_tcp_opening),
             tcp_established_ns: nanos(flow.idle_tcp_established),

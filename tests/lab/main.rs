@@ -7,6 +7,7 @@ mod bad_input;
 mod control_dies;
 mod export;
 mod forwarding;
+mod live_flows;
 mod policies;
 mod policy_changes;
 mod polling;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 8] = [
+    let groups: [Vec<Promise>; 9] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         polling::promises(),
         bad_input::promises(),
         second_appliance::promises(),
+        live_flows::promises(),
     ];
     let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)

@@ -176,7 +176,6 @@ fn limited_flows_keep_their_rate() {
         &limit,
     )];
     let appliance = lab.appliance(&Settings {
-        dataplane: "[flow]\nactive_timeout = \"2s\"\n".to_owned(),
         policy: Some(policy("enforce", &rules)),
         ..Settings::default()
     });

@@ -75,8 +75,8 @@ impl FlowCache {
         u32::try_from(due).unwrap_or(slots_max)
     }
 
-    /// Looks at one entry that holds a flow. Reads the cold lines only of flows that have had
-    /// packets since their last record.
+    /// Looks at one entry that holds a flow. Reads the first cold line only, and only of flows that
+    /// have had packets since their last record.
     #[inline]
     fn visit(&mut self, slot: usize, now: u64, sink: &mut impl RecordSink) {
         let hot = &mut self.hot[slot];
@@ -91,13 +91,16 @@ impl FlowCache {
         {
             hot.last_ns = now;
         }
-        let active_ns = self.options.timeouts.active_ns;
-        if self.hot[slot].packets != [0; 2]
-            && active_ns != Timeouts::NEVER
-            && now.saturating_sub(self.cold[slot].first_ns) >= active_ns
-        {
-            self.tell(slot, RecordKind::Update, FlowEndReason::ActiveTimeout, sink);
-            self.counters.records_update += 1;
+        let timeouts = &self.options.timeouts;
+        let soonest_ns = timeouts.record_after_ns(false);
+        if self.hot[slot].packets != [0; 2] && soonest_ns != Timeouts::NEVER {
+            let cold = &self.cold[slot];
+            let age_ns = now.saturating_sub(cold.first_ns);
+            if age_ns >= soonest_ns && age_ns >= timeouts.record_after_ns(cold.has(Cold::RECORDED))
+            {
+                self.tell(slot, RecordKind::Update, FlowEndReason::ActiveTimeout, sink);
+                self.counters.records_update += 1;
+            }
         }
         self.expire_verdict(slot);
     }

@@ -197,9 +197,18 @@ fn long_flow_is_told_every_active_timeout_in_deltas() {
     house.flush();
     let updates = &house.records[..house.records.len() - 1];
     assert!(
-        (2..=3).contains(&updates.len()),
+        (3..=4).contains(&updates.len()),
         "{} updates in 180 s",
         updates.len()
+    );
+    let spans: Vec<_> = updates.iter().map(|r| r.last_ns - r.first_ns).collect();
+    assert!(
+        (4 * SECOND..=6 * SECOND).contains(&spans[0]),
+        "the first is early: {spans:?}"
+    );
+    assert!(
+        spans[1..].iter().all(|span| *span >= 59 * SECOND),
+        "the others are not: {spans:?}"
     );
     for pair in house.records.windows(2) {
         assert_eq!(pair[0].kind, RecordKind::Update.byte());
@@ -215,6 +224,95 @@ fn long_flow_is_told_every_active_timeout_in_deltas() {
         house.records.iter().map(|r| r.bytes_rev).sum::<u64>(),
         90_000
     );
+}
+
+#[test]
+fn a_flow_that_lives_is_told_early_once() {
+    let mut house = House::new(&options(16, 0));
+    let waiting = tuple(1, 40_000, 2, 53, proto::UDP);
+    let answered = tuple(3, 40_000, 2, 53, proto::UDP);
+    let begin = house.now;
+    house.packet(waiting, &plain(100)).unwrap();
+    house.packet(answered, &plain(100)).unwrap();
+    house.packet(back(answered), &plain(100)).unwrap();
+    while house.now < begin + 5 * SECOND {
+        assert!(house.records.is_empty(), "at {} ns", house.now - begin);
+        house.wait(SECOND / 10);
+    }
+    house.wait(SECOND);
+    let told: Vec<_> = house
+        .records
+        .iter()
+        .map(|r| (r.kind, r.end_reason, r.packets_fwd, r.packets_rev))
+        .collect();
+    let (update, active) = (
+        RecordKind::Update.byte(),
+        FlowEndReason::ActiveTimeout.byte(),
+    );
+    assert_eq!(told, [(update, active, 1, 0), (update, active, 1, 1)]);
+    // It has been told: what it does now waits for the active timeout.
+    house.packet(answered, &plain(100)).unwrap();
+    let second = house.now;
+    while house.now < second + 59 * SECOND {
+        house.wait(SECOND);
+        house.packet(answered, &plain(100)).unwrap();
+    }
+    let of_answered = |house: &House| {
+        let all = house.records.iter();
+        all.filter(|r| r.kind == update && r.src == answered.src)
+            .count()
+    };
+    assert_eq!(of_answered(&house), 1);
+    house.wait(2 * SECOND);
+    assert_eq!(of_answered(&house), 2);
+    assert_eq!(
+        house.cache.counters().records_update,
+        3,
+        "the one that waits was told once"
+    );
+}
+
+#[test]
+fn a_short_flow_a_told_flow_and_a_cache_without_the_timeout_tell_nothing_early() {
+    let mut house = House::new(&options(16, 0));
+    let short = tuple(1, 40_000, 2, 443, proto::TCP);
+    house.tcp(short, T::SYN).unwrap();
+    house.tcp(back(short), T::RST | T::ACK).unwrap();
+    let denied = house
+        .packet(tuple(5, 40_000, 2, 53, proto::UDP), &plain(60))
+        .unwrap();
+    let records = &mut house.records;
+    assert!(
+        house
+            .cache
+            .tell_update(denied, &mut |r: &FlowRecord| records.push(*r))
+    );
+    house.packet(tuple(5, 40_000, 2, 53, proto::UDP), &plain(60));
+    (0..10).for_each(|_| house.wait(SECOND));
+    let kinds: Vec<_> = house.records.iter().map(|r| (r.kind, r.src)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (RecordKind::Update.byte(), tuple(5, 0, 0, 0, 0).src),
+            (RecordKind::End.byte(), short.src)
+        ],
+        "what has ended, and what was told before, is not told early"
+    );
+
+    let mut house = House::new(&CacheOptions {
+        timeouts: Timeouts {
+            first_active_ns: Timeouts::NEVER,
+            ..Timeouts::default()
+        },
+        ..options(16, 0)
+    });
+    for _ in 0..59 {
+        house
+            .packet(tuple(1, 40_000, 2, 53, proto::UDP), &plain(60))
+            .unwrap();
+        house.wait(SECOND);
+    }
+    assert!(house.records.is_empty());
 }
 
 #[test]

@@ -325,6 +325,7 @@ impl Model {
             }
             let timed = self.options.timeouts != Timeouts::none();
             let (active_ns, epoch) = (self.options.timeouts.active_ns, self.epoch);
+            let first_active_ns = self.options.timeouts.first_active_ns;
             let Some(f) = self.flows.get_mut(&id) else {
                 continue;
             };
@@ -334,8 +335,10 @@ impl Model {
             if f.decision.is_some_and(|(of, _)| of != epoch) {
                 f.undecided = true;
             }
-            let long = now >= f.first_ns && now - f.first_ns >= active_ns;
-            if active_ns != Timeouts::NEVER && long && f.packets != [0, 0] {
+            let older_than =
+                |ns| ns != Timeouts::NEVER && now >= f.first_ns && now - f.first_ns >= ns;
+            let due = older_than(active_ns) || (!f.recorded && older_than(first_active_ns));
+            if due && f.packets != [0, 0] {
                 self.tell(id, RecordKind::Update, FlowEndReason::ActiveTimeout);
             }
         }
