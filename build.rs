@@ -26,7 +26,7 @@ const LIBRARIES: &[&str] = &[
 
 /// Functions of the shim are called `shim_*`; everything else is exported by libdpdk.
 const FUNCTIONS: &str = "shim_.*\
-     |rte_eal_init|rte_eal_cleanup|rte_strerror|rte_thread_(un)?register|rte_get_tsc_hz|rte_version\
+     |rte_eal_init|rte_eal_cleanup|rte_eal_get_runtime_dir|rte_strerror|rte_thread_(un)?register|rte_get_tsc_hz|rte_version\
      |rte_dev_(probe|remove)\
      |rte_pktmbuf_(pool_create|free_bulk)|rte_mempool_(free|avail_count|in_use_count)\
      |rte_mbuf_dyn_rx_timestamp_register\

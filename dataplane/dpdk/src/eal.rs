@@ -4,6 +4,7 @@ use std::ffi::{CString, c_char};
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use rustix::mm::MlockAllFlags;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::errno::Errno;
+use crate::runtime_dir::RuntimeDir;
 use crate::spec::PciAddress;
 
 /// Set by the first attempt to start EAL; libdpdk does not take a second one in a process.
@@ -58,8 +60,8 @@ pub struct EalOptions {
     /// Where packet memory comes from.
     pub memory: Memory,
     /// Name under which files of this instance are kept and locked in the runtime directory, so
-    /// that a second instance with the same name is refused and tools of DPDK can attach.
-    /// `None` keeps no files.
+    /// that a second instance with the same name is refused and tools of DPDK can attach. They are
+    /// removed when EAL ends. `None` keeps no files.
     pub file_prefix: Option<String>,
     /// PCI devices to take. Empty: the PCI bus is not looked at.
     pub pci_allow: Vec<PciAddress>,
@@ -193,6 +195,8 @@ pub(crate) struct Control {
 pub(crate) struct Shared {
     control: Mutex<Control>,
     memory_locked: bool,
+    /// `None` where it has no name of its own and other instances may keep files there.
+    runtime_dir: Option<RuntimeDir>,
 }
 
 // SAFETY: the pool pointers are only used under the lock, and libdpdk's pools are not tied to a
@@ -235,11 +239,16 @@ impl Eal {
             cables: Vec::new(),
         };
         let memory_locked = options.lock_memory && lock_memory();
+        let runtime_dir = options
+            .file_prefix
+            .as_ref()
+            .and_then(|_| runtime_dir(options.memory));
         let control = Mutex::new(control);
         Ok(Eal {
             shared: Arc::new(Shared {
                 control,
                 memory_locked,
+                runtime_dir,
             }),
         })
     }
@@ -338,6 +347,9 @@ impl Drop for Shared {
             // SAFETY: EAL has started, and every port, pool and registration is gone, since each
             // holds this.
             unsafe { dpdk_sys::rte_eal_cleanup() };
+            if let Some(runtime_dir) = &self.runtime_dir {
+                runtime_dir.remove();
+            }
         }
     }
 }
@@ -383,6 +395,17 @@ pub(crate) fn capture_log<T>(work: impl FnOnce() -> T) -> (T, String) {
 /// After EAL has started, because the address space that it reserves before is beyond any limit.
 fn lock_memory() -> bool {
     rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).is_ok()
+}
+
+/// The directory in which this instance keeps its files, once EAL has started.
+fn runtime_dir(memory: Memory) -> Option<RuntimeDir> {
+    // SAFETY: EAL has started. It answers with a static string, or none.
+    let path = unsafe { dpdk_sys::rte_eal_get_runtime_dir().as_ref() }?;
+    // SAFETY: as above; the string ends with a NUL.
+    let path = unsafe { std::ffi::CStr::from_ptr(path) };
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    let is_locked = !matches!(memory, Memory::PrivateHugepages { .. });
+    Some(RuntimeDir::new(path, is_locked))
 }
 
 fn init(arguments: Vec<CString>) -> i32 {

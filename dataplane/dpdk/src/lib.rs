@@ -20,6 +20,7 @@ mod mempool;
 mod port;
 mod queue;
 mod ring;
+mod runtime_dir;
 mod spec;
 mod tsc;
 

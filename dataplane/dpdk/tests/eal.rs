@@ -1,6 +1,7 @@
 //! How EAL refuses to start. Every case is a process of its own: this test starts itself.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 use std::{env, fs};
@@ -33,6 +34,14 @@ fn run(case: &str) -> String {
         .find_map(|line| line.strip_prefix("OUTCOME "))
         .unwrap_or(&text)
         .to_owned()
+}
+
+/// Where libdpdk keeps files of the instance: of root, of a user with a session, of any other.
+fn runtime_directory(prefix: &str) -> Option<PathBuf> {
+    let session = env::var_os("XDG_RUNTIME_DIR").map(|path| PathBuf::from(path).join("dpdk"));
+    let above = ["/var/run/dpdk".into(), "/tmp/dpdk".into()];
+    let mut directories = above.into_iter().chain(session);
+    directories.find_map(|path| Some(path.join(prefix)).filter(|path| path.is_dir()))
 }
 
 /// Not a test by itself: what the processes of the other tests run.
@@ -68,12 +77,12 @@ fn child() {
             let first = Eal::start(&options).unwrap();
             // SAFETY: this process has one other thread, the test harness, which is waiting.
             unsafe { env::set_var("RINGFENCE_TEST_EAL_PREFIX", &prefix) };
-            eprintln!("OUTCOME {}", run("second"));
+            let outcome = run("second");
+            let directory = runtime_directory(&prefix).expect("kept as long as EAL runs");
+            assert!(directory.join("config").exists(), "the refused one took it");
             drop(first);
-            // libdpdk leaves its runtime directory behind, of root and of other users.
-            for runtime in ["/var/run/dpdk", "/tmp/dpdk"] {
-                let _ = fs::remove_dir_all(format!("{runtime}/{prefix}"));
-            }
+            assert!(!directory.exists(), "left behind: {}", directory.display());
+            eprintln!("OUTCOME {outcome}");
             return;
         }
         "second" => {
