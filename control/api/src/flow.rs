@@ -179,6 +179,25 @@ fn list<T: ToString>(values: &[T]) -> String {
         .join(",")
 }
 
+/// What an address is that no host keeps: `unspecified` (0.0.0.0 and ::, a host that has no address
+/// yet), `loopback`, `link-local`, `multicast` or `broadcast`; none for every other.
+#[must_use]
+pub fn special_address(address: IpAddr) -> Option<&'static str> {
+    let (link_local, broadcast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
+    };
+    [
+        (address.is_unspecified(), "unspecified"),
+        (address.is_loopback(), "loopback"),
+        (link_local, "link-local"),
+        (address.is_multicast(), "multicast"),
+        (broadcast, "broadcast"),
+    ]
+    .into_iter()
+    .find_map(|(is, name)| is.then_some(name))
+}
+
 impl Flow {
     /// Header line of the TSV, in the order of [`Flow::tsv_row`].
     pub const TSV_COLUMNS: &'static [&'static str] = &[

@@ -186,3 +186,35 @@ fn what_a_change_did_to_live_flows_is_told_in_one_line() {
         assert_eq!(page, format!("live flows   {line}\n"));
     }
 }
+
+#[test]
+fn an_address_that_no_host_keeps_is_told_for_what_it_is() {
+    for (address, segments, expected) in [
+        ("0.0.0.0", &["unmanaged"][..], "0.0.0.0 (unspecified)"),
+        // With another idea of what is internal the policy may count it to the internet.
+        ("::", &["internet"], ":: (unspecified)"),
+        (
+            "255.255.255.255",
+            &["unmanaged"],
+            "255.255.255.255 (broadcast)",
+        ),
+        ("224.0.0.251", &["unmanaged"], "224.0.0.251 (multicast)"),
+        ("ff02::1", &["unmanaged"], "ff02::1 (multicast)"),
+        ("169.254.7.7", &["unmanaged"], "169.254.7.7 (link-local)"),
+        ("fe80::7", &[], "fe80::7 (link-local)"),
+        ("127.0.0.1", &["unmanaged"], "127.0.0.1 (loopback)"),
+        ("10.9.9.9", &["unmanaged"], "10.9.9.9 (unmanaged)"),
+        ("198.51.100.7", &["internet"], "198.51.100.7 (internet)"),
+        // What an operator has named says more.
+        ("224.0.0.251", &["unmanaged", "mdns"], "224.0.0.251 (mdns)"),
+    ] {
+        let flow = api::Flow {
+            src: address.parse().unwrap(),
+            src_name: None,
+            src_segments: segments.iter().map(|s| (*s).into()).collect(),
+            ..fixtures::allowed()
+        };
+        let page = print::flows(&[flow]).render(false);
+        assert!(page.contains(&format!("  {expected}  ")), "{page}");
+    }
+}

@@ -168,12 +168,14 @@ pub(crate) fn address_bytes(address: IpAddr) -> [u8; 16] {
 }
 
 /// Address space that counts as internal where `[policy] internal` does not say otherwise: private,
-/// shared, link-local, loopback and multicast of both families, and the broadcast address.
+/// shared, link-local, loopback and multicast of both families, the broadcast address, and the
+/// addresses of a host that has none yet (RFC 6890): none of them is anywhere in the internet.
 #[must_use]
 pub(crate) fn internal_default() -> Vec<IpNet> {
     let v4 = |a: [u8; 4], length| Ipv4Net::new(a.into(), length).ok().map(IpNet::V4);
     let v6 = |a: [u16; 8], length| Ipv6Net::new(a.into(), length).ok().map(IpNet::V6);
     [
+        v4([0, 0, 0, 0], 8),
         v4([10, 0, 0, 0], 8),
         v4([172, 16, 0, 0], 12),
         v4([192, 168, 0, 0], 16),
@@ -184,6 +186,7 @@ pub(crate) fn internal_default() -> Vec<IpNet> {
         v4([255, 255, 255, 255], 32),
         v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
         v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+        v6([0, 0, 0, 0, 0, 0, 0, 0], 128),
         v6([0, 0, 0, 0, 0, 0, 0, 1], 128),
         v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
     ]

@@ -133,7 +133,20 @@ fn both_ends_are_named() {
     assert_eq!(names("10.9.0.11"), "- in unmanaged development (observe)");
     assert_eq!(names("10.77.0.1"), "- in unmanaged (observe)");
     assert_eq!(names("198.51.100.7"), "- in internet (observe)");
-    assert_eq!(names("ff02::1"), "- in unmanaged (observe)");
+    // None of these is anywhere in the internet.
+    for address in [
+        "ff02::1",
+        "fe80::1",
+        "::",
+        "::1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "224.0.0.251",
+        "169.254.1.1",
+        "127.0.0.1",
+    ] {
+        assert_eq!(names(address), "- in unmanaged (observe)", "{address}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Flow;
+use api::flow::special_address;
 use api::words::{Action, VerdictSource};
 
 use crate::page::{Align, Grid, Page, Tone};
@@ -100,15 +101,19 @@ fn cells(flow: &Flow) -> [String; 9] {
 /// Segments that every policy has; they say less than those an operator has named.
 const BUILT_IN: &[&str] = &["any", "internet", "unmanaged"];
 
-/// Name of the workload; else the address with the segment it is in.
+/// Name of the workload; else the address with the segment it is in, or with what it is where only
+/// the policy's built-in segments have it.
 fn end(name: Option<&str>, segments: &[Arc<str>], address: &IpAddr) -> String {
     let named = segments
         .iter()
         .find(|segment| !BUILT_IN.contains(&&***segment));
-    match (name, named.or(segments.first())) {
-        (Some(name), _) => name.to_owned(),
-        (None, Some(segment)) => format!("{address} ({segment})"),
-        (None, None) => address.to_string(),
+    let special = special_address(*address);
+    let label = named.or(segments.first()).map(|segment| &**segment);
+    match (name, named, special.or(label)) {
+        (Some(name), _, _) => name.to_owned(),
+        (None, Some(segment), _) => format!("{address} ({segment})"),
+        (None, None, Some(label)) => format!("{address} ({label})"),
+        (None, None, None) => address.to_string(),
     }
 }
 
