@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use capture::{Capture, CaptureError, Cut, Refused};
 pub use report::{Summary, order, summary};
-pub use run::Replayed;
+pub use run::{Judged, Replayed, WouldDrop};
 pub use workspace::WorkspaceError;
 
 use crate::args::{Format, ReplayArgs};

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use api::Flow;
 
 use super::capture::Capture;
-use super::run::Replayed;
+use super::run::{Judged, Replayed, WouldDrop};
 use crate::args::Format;
 use crate::page::{Page, Tone};
 use crate::quantity::{count, counted};
@@ -53,6 +53,7 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
         flows,
         records,
         accounting,
+        judged,
     } = summary.result;
     let total = &accounting.total;
     let mut page = Page::new();
@@ -97,6 +98,9 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
             reasons(summary.result)
         ),
     );
+    if let Some(judged) = judged {
+        would_drop(&mut page, judged);
+    }
     if accounting.balanced {
         page.line(
             Tone::Good,
@@ -117,6 +121,39 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
     page
 }
 
+/// A capture is only listened to: what the policy would have done in the path is told apart from
+/// what was dropped.
+fn would_drop(page: &mut Page, judged: &Judged) {
+    let text = |would: &WouldDrop| match would.packets {
+        0 => "no packet".to_owned(),
+        packets => format!(
+            "{} of {}",
+            counted(packets, "packet"),
+            counted(would.flows, "flow")
+        ),
+    };
+    let pending = if judged.pending == judged.enforced {
+        String::new()
+    } else {
+        format!(
+            "; {} once everything in test is enforced",
+            text(&judged.pending)
+        )
+    };
+    let tone = if judged.pending.packets + judged.enforced.packets > 0 {
+        Tone::Warning
+    } else {
+        Tone::Plain
+    };
+    page.line(
+        tone,
+        format!(
+            "  in the path, the policy would have dropped {}{pending}",
+            text(&judged.enforced)
+        ),
+    );
+}
+
 fn reasons(result: &Replayed) -> String {
     let reasons: Vec<String> = result
         .accounting
@@ -129,5 +166,29 @@ fn reasons(result: &Replayed) -> String {
         String::new()
     } else {
         format!(" ({})", reasons.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_policy_would_have_dropped_is_told_apart() {
+        let drops = |packets, flows| WouldDrop { packets, flows };
+        for (enforced, pending, said) in [
+            (drops(0, 0), drops(0, 0), "no packet"),
+            (drops(1, 1), drops(1, 1), "1 packet of 1 flow"),
+            (
+                drops(0, 0),
+                drops(3_700, 11),
+                "no packet; 3,700 packets of 11 flows once everything in test is enforced",
+            ),
+        ] {
+            let mut page = Page::new();
+            would_drop(&mut page, &Judged { enforced, pending });
+            let expected = format!("  in the path, the policy would have dropped {said}\n");
+            assert_eq!(page.render(false), expected);
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! The phases of a replay, each with its limit in time.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::flow::FlowsFormat;
+use api::flow::{FlowId, FlowsFormat};
 use api::policy::ApplyResult;
 use api::status::DataplaneState;
+use api::words::Action;
 use api::{Accounting, Flow, FlowsQuery, Status, endpoint};
 
 use super::ReplayError;
@@ -36,6 +38,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 const EXPORT_LIMIT: Duration = Duration::from_secs(120);
 /// Name of the port that the capture comes in at, in flows.
 const PORT_SHOWN: &str = "capture";
+/// Flows that the policy would have dropped, now or with everything in test enforced.
+const WOULD_DROP: &str = "verdict deny or verdict reject or pending deny or pending reject";
 /// How often a phase looks whether it is done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often progress is drawn.
@@ -50,6 +54,43 @@ pub struct Replayed {
     pub records: u64,
     /// Where every packet went.
     pub accounting: Accounting,
+    /// What the policy would have done in the path; none without a policy.
+    pub judged: Option<Judged>,
+}
+
+/// What a policy would have dropped, over all flows, whatever the filter shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// With the policy as it is.
+    pub enforced: WouldDrop,
+    /// With everything in test enforced.
+    pub pending: WouldDrop,
+}
+
+/// Packets that a policy would have dropped, and the flows that they belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "counts")]
+pub struct WouldDrop {
+    pub packets: u64,
+    pub flows: u64,
+}
+
+/// Adds up what would have been dropped, record by record.
+#[derive(Debug, Default)]
+struct Adding {
+    sum: WouldDrop,
+    /// A flow may have several records.
+    flows: HashSet<FlowId>,
+}
+
+impl Adding {
+    fn add(&mut self, flow: &Flow, verdict: Action) {
+        if !verdict.permits() {
+            self.sum.packets += flow.pkts_fwd + flow.pkts_rev;
+            self.flows.insert(flow.flow_id);
+            self.sum.flows = self.flows.len() as u64;
+        }
+    }
 }
 
 /// One replay: what it is about and the processes that run.
@@ -251,15 +292,52 @@ impl<'a> Run<'a> {
             .get::<Accounting>(endpoint::ACCOUNTING, &())
             .await?
             .value;
+        let mut flows = Vec::new();
+        let mut adding = [Adding::default(), Adding::default()];
+        let judge = |flow: &Flow, [enforced, pending]: &mut [Adding; 2]| {
+            enforced.add(flow, flow.verdict);
+            pending.add(flow, flow.pending_verdict);
+        };
+        let filter = self.args.filter.clone();
+        let judged_aside = self.args.policy.is_some() && filter.is_some();
+        self.flows(filter, |flow| {
+            judge(&flow, &mut adding);
+            flows.push(flow);
+        })
+        .await?;
+        if judged_aside {
+            // The filter may have left out what the policy would have dropped.
+            adding = [Adding::default(), Adding::default()];
+            self.flows(Some(WOULD_DROP.to_owned()), |flow| {
+                judge(&flow, &mut adding)
+            })
+            .await?;
+        }
+        flows.sort_by(order);
+        let [enforced, pending] = adding.map(|adding| adding.sum);
+        let judged = self.args.policy.as_ref();
+        Ok(Replayed {
+            flows,
+            records: accounting.records.collected,
+            accounting,
+            judged: judged.map(|_| Judged { enforced, pending }),
+        })
+    }
+
+    /// Reads every flow that the filter lets through.
+    async fn flows(
+        &self,
+        filter: Option<String>,
+        mut take: impl FnMut(Flow),
+    ) -> Result<(), CliError> {
         let query = FlowsQuery {
-            filter: self.args.filter.clone(),
+            filter,
             limit: Some(0),
             format: Some(FlowsFormat::Ndjson),
             ..FlowsQuery::default()
         };
         let mut lines = self.client.lines(endpoint::FLOWS, &query).await?;
         let port: Arc<str> = PORT_SHOWN.into();
-        let mut flows = Vec::new();
         while let Some(line) = lines.next().await? {
             let mut flow: Flow =
                 serde_json::from_slice(&line).map_err(|error| ClientError::NotUnderstood {
@@ -268,14 +346,9 @@ impl<'a> Run<'a> {
                 })?;
             // The port is named after the private directory, and two replays would differ.
             flow.ingress_port = Arc::clone(&port);
-            flows.push(flow);
+            take(flow);
         }
-        flows.sort_by(order);
-        Ok(Replayed {
-            flows,
-            records: accounting.records.collected,
-            accounting,
-        })
+        Ok(())
     }
 
     async fn status(&self) -> Result<Status, ClientError> {
