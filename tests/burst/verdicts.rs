@@ -4,7 +4,7 @@ use crate::frames::{
     ACK, CLIENT, DB, End, SYN, SYN_ACK, WEB, arp, icmpv6, port_unreachable, tcp, udp,
 };
 use crate::rig::{Rig, SECOND, SHOP};
-use abi::record::RecordKind;
+use abi::record::{FlowEndReason, RecordKind};
 use abi::{Action, Reason, VerdictSource};
 
 const BROWSER: End = End(CLIENT, 40_000);
@@ -93,6 +93,8 @@ fn a_flow_that_no_rule_allows_is_dropped_silently_and_told_at_once() {
         panic!("one record")
     };
     assert_eq!(record.kind, RecordKind::Denied.byte());
+    // Told for reporting while the flow goes on: IPFIX's code for that, whatever the occasion.
+    assert_eq!(record.end_reason, FlowEndReason::ActiveTimeout.byte());
     assert_eq!(record.drop_reason, Reason::DeniedByDefault.byte());
     assert_eq!((record.packets_fwd, record.dropped_packets), (1, 1));
 }

@@ -8,7 +8,8 @@ byte_enum! {
     pub enum FlowEndReason {
         /// No packet for the idle timeout of the flow's class.
         IdleTimeout = 1 => "idle-timeout",
-        /// The flow goes on; its active timeout came.
+        /// The flow goes on and is only told: its active timeout came, it was denied, or its verdict
+        /// changed. IPFIX has one code for "terminated for reporting purposes while still active".
         ActiveTimeout = 2 => "active-timeout",
         /// TCP FIN both ways or RST.
         EndOfFlow = 3 => "end-of-flow",
