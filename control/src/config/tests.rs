@@ -67,6 +67,11 @@ fn what_no_process_could_use_is_refused_with_file_and_key() {
             "is no log filter",
         ),
         ("[log]\nlevel = \"\"", "log.level", "`` is no level"),
+        (
+            "[export]\nidle_timeout = \"0s\"",
+            "export.idle_timeout",
+            "0ns is not from 1ms to 65535s",
+        ),
         // RFC 5737: no machine has this address.
         (
             "[metrics]\nlisten = \"192.0.2.1:9464\"",

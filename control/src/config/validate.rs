@@ -1,6 +1,8 @@
 //! Every value against its limits.
 
-use super::{COLLECTORS_MAX, CollectorAddress, Config, ConfigError, RECENT_MAX, Span};
+use super::{
+    COLLECTORS_MAX, CollectorAddress, Config, ConfigError, ExportConfig, RECENT_MAX, Span,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let d = |span: Span| span.0;
         let link = &self.dataplane;
-        let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
+        let ms = Duration::from_millis;
         within(
             "dataplane.reconnect_min",
             d(link.reconnect_min),
@@ -58,38 +60,13 @@ impl Config {
             1,
             65_536,
         )?;
-        let export = &self.export;
-        within("export.flush", d(export.flush), ms(10), ms(60_000))?;
-        within("export.refresh", d(export.refresh), ms(1000), day)?;
-        within(
-            "export.queue_records_max",
-            export.queue_records_max,
-            1024,
-            16_777_216,
-        )?;
-        within(
-            "export.collectors",
-            export.collectors.len(),
-            0,
-            COLLECTORS_MAX,
-        )?;
         within(
             "policy.adopt_timeout",
             d(self.policy.adopt_timeout),
             ms(100),
             ms(600_000),
         )?;
-        // The encoder has the last word about its own settings.
-        ipfix::Session::new(
-            export.settings(ipfix::Personality::Biflow),
-            ipfix::Announcement::default(),
-        )
-        .map_err(|e| ConfigError::limit("export", e.to_string()))?;
-        let without_port = |c: &&CollectorAddress| c.address.port() == 0;
-        if let Some(collector) = export.collectors.iter().find(without_port) {
-            let what = format!("{} has no port; write ADDRESS:PORT", collector.address);
-            return Err(ConfigError::limit("export.collectors", what));
-        }
+        self.export.validate()?;
         validate_socket("api.socket", &self.api_socket())?;
         validate_socket("dataplane.socket", &self.dataplane_socket())?;
         self.log
@@ -114,6 +91,47 @@ impl Config {
             }
             Ok(_) => Ok(()),
         }
+    }
+}
+
+impl ExportConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let d = |span: Span| span.0;
+        let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
+        within("export.flush", d(self.flush), ms(10), ms(60_000))?;
+        within("export.refresh", d(self.refresh), ms(1000), day)?;
+        // IPFIX tells both in seconds of 16 bits.
+        let longest = Duration::from_secs(u64::from(u16::MAX));
+        for (key, timeout) in [
+            ("export.active_timeout", self.active_timeout),
+            ("export.idle_timeout", self.idle_timeout),
+        ] {
+            within(key, d(timeout), ms(1), longest)?;
+        }
+        within(
+            "export.queue_records_max",
+            self.queue_records_max,
+            1024,
+            16_777_216,
+        )?;
+        within(
+            "export.collectors",
+            self.collectors.len(),
+            0,
+            COLLECTORS_MAX,
+        )?;
+        // The encoder has the last word about its own settings.
+        ipfix::Session::new(
+            self.settings(ipfix::Personality::Biflow),
+            ipfix::Announcement::default(),
+        )
+        .map_err(|e| ConfigError::limit("export", e.to_string()))?;
+        let without_port = |c: &&CollectorAddress| c.address.port() == 0;
+        if let Some(collector) = self.collectors.iter().find(without_port) {
+            let what = format!("{} has no port; write ADDRESS:PORT", collector.address);
+            return Err(ConfigError::limit("export.collectors", what));
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use api::Flow;
+use api::{Accounting, Flow};
 
 use super::capture::Capture;
 use super::run::{Judged, Replayed, WouldDrop};
@@ -101,12 +101,18 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
     if let Some(judged) = judged {
         would_drop(&mut page, judged);
     }
+    balance(&mut page, accounting);
+    page
+}
+
+fn balance(page: &mut Page, accounting: &Accounting) {
     if accounting.balanced {
         page.line(
             Tone::Good,
             "  accounting balanced: every frame is in a record or counted",
         );
     } else {
+        let total = &accounting.total;
         page.line(
             Tone::Bad,
             format!(
@@ -118,7 +124,6 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
             ),
         );
     }
-    page
 }
 
 /// A capture is only listened to: what the policy would have done in the path is told apart from
