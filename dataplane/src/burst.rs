@@ -17,8 +17,8 @@ use crate::judge::Rejudged;
 use crate::port::{BURST_MAX, Frame};
 use abi::Reason;
 use flow::{
-    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, KeyedPacket, LikelyEntry,
-    NewFlow, Passed, Ports, Step, Verdict, classify, path, quoted_tuple,
+    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, Gate, KeyedPacket,
+    LikelyEntry, NewFlow, Passed, Ports, Step, Verdict, classify, path, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
 
@@ -83,8 +83,12 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    pub(crate) fn headers(&self, index: usize) -> &Headers {
-        &self.headers[index]
+    /// The headers of a packet, where this burst had to read them.
+    pub(crate) fn headers(&self, index: usize) -> Option<&Headers> {
+        self.packets
+            .get(index)
+            .filter(|packet| packet.has_headers)
+            .and_then(|_| self.headers.get(index))
     }
 }
 
@@ -92,6 +96,14 @@ impl Scratch {
 pub(crate) type Places = u64;
 
 const _: () = assert!(BURST_MAX <= Places::BITS as usize);
+
+/// The first `count` places.
+fn first_places(count: usize) -> Places {
+    match u32::try_from(count) {
+        Ok(count) if count < Places::BITS => (1 << count) - 1,
+        _ => Places::MAX,
+    }
+}
 
 impl Core {
     /// Takes a burst through its phases. What becomes of each frame is told by
@@ -101,11 +113,15 @@ impl Core {
     /// At most [`BURST_MAX`] frames.
     #[inline]
     pub fn process<F: Frame>(&mut self, frames: &[F], ingress: Ingress, now: u64) {
+        debug_assert!(frames.len() <= BURST_MAX, "{} frames", frames.len());
+        self.answers.clear();
+        // Fail-closed: whatever is not decided below does not go on.
+        self.going = 0;
+        self.burst_frames = frames.len();
+        let frames = frames.get(..BURST_MAX).unwrap_or(frames);
         let Some(mut scratch) = self.scratch.take() else {
             return;
         };
-        self.answers.clear();
-        self.dropped = 0;
         self.read_all(&mut scratch, frames, ingress, now);
         self.look_up_all(&mut scratch.packets, frames.len());
         self.decide_all(&mut scratch, frames, ingress);
@@ -157,7 +173,7 @@ impl Core {
     /// False where it is another one.
     #[inline(always)]
     fn read_plain(&self, frame: &[u8], packet: &mut Packet) -> bool {
-        let is_plain = self.options.has_plain_path
+        let is_plain = self.options.has_straight_path
             && (packet.seen.read_plain(frame)
                 || (!self.options.has_context && packet.seen.read_tagged(frame)));
         if !is_plain {
@@ -238,9 +254,10 @@ impl Core {
 
     #[inline(never)]
     fn decide_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], ingress: Ingress) {
-        let gate = self.flows.gate(self.policy.epoch());
+        let gate = Gate::new(self.policy.epoch());
         let mut passed = Passed::default();
         let mut permitted = 0;
+        let mut dropped: Places = 0;
         for (index, frame) in frames.iter().enumerate().take(BURST_MAX) {
             let packet = &scratch.packets[index];
             let is_passed = packet.is_simple
@@ -249,10 +266,13 @@ impl Core {
                     .pass(&gate, packet.likely, &packet.seen, packet.now, &mut passed);
             if !is_passed {
                 permitted += self.count_passed(&mut passed);
-                permitted += u64::from(self.decide_one(scratch, frame, index, ingress));
+                let goes_on = self.decide_one(scratch, frame, index, ingress);
+                permitted += u64::from(goes_on);
+                dropped |= Places::from(!goes_on) << index;
             }
         }
         permitted += self.count_passed(&mut passed);
+        self.going = first_places(frames.len()) & !dropped;
         if self.policy.is_superseded() {
             self.counters.superseded_packets += permitted;
         }
@@ -271,6 +291,7 @@ impl Core {
         if !packet.has_headers {
             let (bytes, wire_bytes) = (frame.bytes(), packet.wire_bytes);
             parse(bytes, wire_bytes, &self.options.parse, headers);
+            packet.has_headers = true;
         }
         match self.decide(packet, headers, ingress) {
             Disposition::Forward => true,
@@ -288,7 +309,7 @@ impl Core {
             packets,
             would_deny,
             uncovered,
-        } = self.flows.settle(passed);
+        } = self.flows.take_passed(passed);
         self.counters.flow_packets += packets;
         self.counters.permitted_packets += packets;
         self.counters.would_deny_packets += would_deny;
@@ -300,12 +321,11 @@ impl Core {
         // What a mirror port shows has ended here already; the verdict stands in the record.
         if ingress.egress.is_some() {
             self.counters.drops[reason.index()] += 1;
-            self.dropped |= 1 << packet.index;
             self.burst_bytes -= u64::from(packet.wire_bytes);
         }
     }
 
-    /// What happens to one packet. Fail-closed: only the last line forwards.
+    /// What happens to one packet.
     fn decide(&mut self, packet: &mut Packet, headers: &Headers, ingress: Ingress) -> Disposition {
         if packet.wire_bytes > ingress.frame_bytes_max {
             return self.unflowed(Disposition::Drop(Reason::FrameTooLong));

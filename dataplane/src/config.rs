@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub const WORKERS_MAX: usize = abi::counters::WORKERS_MAX;
 /// Lanes at most: every lane has up to two ports in the stats segment.
 pub const LANES_MAX: usize = abi::counters::PORTS_MAX / 2;
-/// Flows per worker at most (10 million take 2 GiB; this is the addressable limit).
-pub const FLOWS_MAX: usize = 1 << 27;
+/// Flows per worker at most (10 million take 2 GiB).
+pub const FLOWS_MAX: usize = flow::FLOWS_MAX_LIMIT as usize;
 /// Buffers (mbufs) at most.
 pub const MBUFS_MAX: u32 = 1 << 24;
 /// Records per ring: a power of two in these bounds.

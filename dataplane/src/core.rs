@@ -19,7 +19,7 @@ use packet::{Headers, ParseOptions};
 use std::time::Duration;
 
 /// Flow entries that the sweep looks at in one round at most.
-pub const SWEEP_SLOTS_MAX: u32 = 256;
+pub const SWEEP_SLOTS_MAX: u32 = 512;
 /// Flows told in one step when a core stops.
 const FLUSH_SLOTS: u32 = 4096;
 /// Answers that may be sent at once after a silence, as a share of a second's.
@@ -83,7 +83,7 @@ impl Ingress {
 
 /// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disposition {
+pub(crate) enum Disposition {
     /// It goes on.
     Forward,
     /// It ends here.
@@ -111,8 +111,9 @@ pub struct Core {
     pub(crate) sink: RecordSink,
     /// Absent only while a burst is worked on.
     pub(crate) scratch: Option<Box<Scratch>>,
-    /// Packets of the last burst that do not go on.
-    pub(crate) dropped: Places,
+    /// Packets of the last burst that go on.
+    pub(crate) going: Places,
+    pub(crate) burst_frames: usize,
     /// Bytes on the wire of those that do.
     pub(crate) burst_bytes: u64,
     pub(crate) answers: ArrayVec<AnswerTo, BURST_MAX>,
@@ -131,8 +132,8 @@ pub(crate) struct CoreOptions {
     pub(crate) key: KeyOptions,
     /// Flows are keyed by VLAN or tunnel too, so each packet's context is looked up.
     pub(crate) has_context: bool,
-    /// Plain frames take the straight path; not where a test switch calls all frames malformed.
-    pub(crate) has_plain_path: bool,
+    /// Plain frames are read without their headers; not where a test switch calls all frames malformed.
+    pub(crate) has_straight_path: bool,
     /// Later fragments are credited to the flow of their first.
     pub(crate) follow_fragments: bool,
     /// Counts as an offline reference does: whatever has a readable IP header is counted.
@@ -191,7 +192,8 @@ impl Core {
             counters: CoreCounters::new(),
             sink,
             scratch: Some(Box::default()),
-            dropped: 0,
+            going: 0,
+            burst_frames: 0,
             burst_bytes: 0,
             answers: ArrayVec::new(),
             answers_allowed: TokenBucket::new(answers, (answers / ANSWER_BURST_DIVISOR).max(1)),
@@ -268,14 +270,14 @@ impl Core {
     #[inline]
     #[must_use]
     pub fn forwards(&self, packet: usize) -> bool {
-        self.dropped >> packet & 1 == 0
+        packet < BURST_MAX && self.going >> packet & 1 == 1
     }
 
     /// Whether any packet of the last burst does not go on.
     #[inline]
     #[must_use]
     pub fn has_drops(&self) -> bool {
-        self.dropped != 0
+        self.going.count_ones() as usize != self.burst_frames
     }
 
     /// Bytes on the wire of the packets of the last burst that go on.
@@ -298,12 +300,12 @@ impl Core {
         self.answers.get(slot).copied()
     }
 
-    /// The headers of a packet of the last burst.
+    /// The headers of a packet of the last burst. `None` where it passed without anyone reading them.
     #[must_use]
     pub fn headers(&self, packet: usize) -> Option<&Headers> {
         self.scratch
             .as_ref()
-            .map(|scratch| scratch.headers(packet.min(BURST_MAX - 1)))
+            .and_then(|scratch| scratch.headers(packet))
     }
 
     /// The counters as they stand, ahead of what was committed last.
@@ -372,7 +374,7 @@ fn core_options(config: &Config) -> CoreOptions {
             icmp,
         },
         has_context: flow.vlan_key || flow.tunnel_key,
-        has_plain_path: !config.exception.force.contains(&ForcedCondition::Malformed),
+        has_straight_path: !config.exception.force.contains(&ForcedCondition::Malformed),
         // The offline reference credits fragments in its outermost table only.
         follow_fragments: !flow.truth || (flow.key == Key::Outer && !flow.vlan_key),
         truth: flow.truth,

@@ -6,8 +6,14 @@ use dataplane::port::MemoryFrame;
 use proptest::prelude::*;
 
 /// A frame that is nearly sane: a few hosts and ports, all flags, some fragments, some garbage.
-fn frame() -> impl Strategy<Value = Vec<u8>> {
-    use crate::frames::{CLIENT, DB, End, WEB, arp, ipv4, tcp, udp};
+pub(crate) fn frame() -> impl Strategy<Value = Vec<u8>> {
+    use crate::frames::tagged;
+    (untagged(), prop::option::weighted(0.2, 5_u8..8))
+        .prop_map(|(frame, tag)| tag.map_or(frame.clone(), |id| tagged(frame, id)))
+}
+
+fn untagged() -> impl Strategy<Value = Vec<u8>> {
+    use crate::frames::{CLIENT, DB, End, WEB, arp, ipv4, tcp, udp, udp6};
     let host = prop::sample::select(vec![WEB, DB, CLIENT]);
     let port = prop::sample::select(vec![80_u16, 53, 40_000, 40_001]);
     let ends = (host.clone(), port.clone(), host, port);
@@ -19,6 +25,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         2 => (ends, 0_u16..3, any::<u16>(), 0_usize..40).prop_map(|((a, _, b, _), id, offset, size)| {
             ipv4(17, a, b, id, offset & 0x3fff, &vec![3; size])
         }),
+        2 => (1..4_u8, 1..4_u8, 0_usize..60).prop_map(|(a, b, size)| udp6((a, 4000), (b, 53), &vec![0; size])),
         1 => Just(arp()),
         1 => prop::collection::vec(any::<u8>(), 0..100),
     ]
@@ -34,7 +41,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let frames = || prop::collection::vec(frame(), 1..40);
+    let frames = || prop::collection::vec(frame(), 1..150);
     prop_oneof![
         4 => frames().prop_map(Step::Inside),
         4 => frames().prop_map(Step::Outside),
@@ -71,8 +78,10 @@ proptest! {
                 Step::Publish(mode) => rig.publish(&SHOP.replace("MODE", mode)),
                 Step::Drain => told += packets(&mut rig),
             }
-            rig.round(); // asserts conservation
-            rig.round();
+            // Each asserts conservation; the frames of a step fill up to three bursts.
+            for _ in 0..3 {
+                rig.round();
+            }
         }
         told += packets(&mut rig);
         prop_assert_eq!(told, rig.counters().recorded_packets, "what the records say is what was counted");

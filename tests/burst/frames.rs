@@ -66,6 +66,30 @@ pub(crate) fn udp_datagram(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
+/// UDP between two hosts of a documentation prefix (RFC 3849).
+pub(crate) fn udp6(from: (u8, u16), to: (u8, u16), payload: &[u8]) -> Vec<u8> {
+    let datagram = udp_datagram(from.1, to.1, payload);
+    let length = u16::try_from(datagram.len()).expect("a short payload");
+    let mut frame = vec![
+        2, 0, 0, 0, 0, to.0, 2, 0, 0, 0, 0, from.0, 0x86, 0xdd, 0x60, 0, 0, 0,
+    ];
+    frame.extend(length.to_be_bytes());
+    frame.extend([17, 64]);
+    for host in [from.0, to.0] {
+        frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]);
+    }
+    frame.extend(datagram);
+    frame
+}
+
+/// The frame behind a VLAN tag.
+pub(crate) fn tagged(mut frame: Vec<u8>, id: u8) -> Vec<u8> {
+    if frame.len() >= 12 {
+        frame.splice(12..12, [0x81, 0, 0, id]);
+    }
+    frame
+}
+
 pub(crate) fn arp() -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend([2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);

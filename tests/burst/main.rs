@@ -8,4 +8,5 @@ mod adoption;
 mod conservation;
 mod exceptions;
 mod live_flows;
+mod straight;
 mod verdicts;

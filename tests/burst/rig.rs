@@ -79,6 +79,11 @@ impl Rig {
         Self::build(Config::default(), true)
     }
 
+    /// As [`Rig::mirror`], under `config`.
+    pub(crate) fn mirror_with(config: Config) -> Self {
+        Self::build(config, true)
+    }
+
     fn build(mut config: Config, is_mirror: bool) -> Self {
         config.lanes = vec![LaneConfig {
             mirror: Some("memory".into()),
@@ -160,6 +165,13 @@ impl Rig {
             .wire()
             .arriving
             .push_back(MemoryFrame::new(frame));
+        self.round()
+    }
+
+    /// Frames from a protected host; the frames that came out after one round.
+    pub(crate) fn send_all_inside(&mut self, frames: &[Vec<u8>]) -> Seen {
+        let arriving = frames.iter().cloned().map(MemoryFrame::new);
+        self.inside.wire().arriving.extend(arriving);
         self.round()
     }
 

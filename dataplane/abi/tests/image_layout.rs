@@ -227,7 +227,7 @@ fn header_and_verdict_row_are_where_their_rulers_say() {
 
 #[test]
 fn sections_are_told_in_order_with_their_row_bytes() {
-    for (index, section) in Section::ALL.into_iter().enumerate() {
+    for (index, section) in Section::ALL.iter().enumerate() {
         let row = format!("| {} | {section} | {} |", index + 1, section.row_bytes());
         assert!(LAYOUT.contains(&row), "LAYOUT-IMAGE.md has no `{row}`");
     }

@@ -21,7 +21,7 @@ pub enum Step {
     Gone,
 }
 
-/// A TCP segment as the slow path sees it.
+/// A TCP segment and the side that sent it.
 #[derive(Clone, Copy)]
 pub(crate) struct TcpSegment {
     pub(crate) side: Side,
@@ -180,16 +180,7 @@ impl FlowCache {
 
     #[inline]
     fn tcp(&mut self, slot: usize, segment: &TcpSegment, now: u64) {
-        const PLAIN: u16 = TcpFlags::ACK | TcpFlags::PSH;
-        let hot = &self.hot[slot];
-        let (ack, psh) = (
-            segment.flags & TcpFlags::ACK != 0,
-            segment.flags & TcpFlags::PSH != 0,
-        );
-        let plain = segment.flags & !PLAIN == 0
-            && hot.tcp_state() == TcpState::Established
-            && hot.has_flags(segment.side, ack, psh);
-        if !plain {
+        if !self.hot[slot].expects(segment.side, segment.flags) {
             self.tcp_rare(slot, segment, now);
         }
         if self.options.tcp_quality && self.hot[slot].is_established() {

@@ -18,8 +18,8 @@ const CLOCK_STEP_NS: u64 = 10_000_000_000;
 /// A context that no flow has is forgotten after this long: longer than a fragment table
 /// keeps the keys it is part of.
 const CONTEXT_REST_NS: u64 = 60_000_000_000;
-/// Contexts looked at per call of the sweep.
-const CONTEXTS_PER_SWEEP: u32 = 16;
+/// Contexts looked at in one call of the sweep at most.
+const CONTEXTS_PER_SWEEP: u64 = 256;
 
 impl FlowCache {
     /// The hand goes over the entries, as many as the time since the last call asks for: a whole
@@ -46,9 +46,16 @@ impl FlowCache {
             }
         }
         self.contexts
-            .recycle(now, CONTEXT_REST_NS, CONTEXTS_PER_SWEEP);
+            .recycle(now, CONTEXT_REST_NS, self.contexts_due(due));
         self.counters.slots_swept += u64::from(due);
         due
+    }
+
+    /// The same share of the contexts as `due` is of the entries.
+    fn contexts_due(&self, due: u32) -> u32 {
+        let all = u64::from(self.options.contexts_max) * u64::from(due);
+        let share = all / u64::from(self.options.flows_max);
+        u32::try_from(share.clamp(1, CONTEXTS_PER_SWEEP)).unwrap_or(1)
     }
 
     /// Entries due, and the clock of the sweep moved by just as many. Nothing is due before some

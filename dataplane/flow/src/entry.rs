@@ -1,6 +1,8 @@
 //! One flow in memory: a hot line that every packet touches, and two cold lines.
 
+use crate::facts::TcpFlags;
 use crate::key::{Side, StampedKey};
+use crate::verdict::low_epoch;
 use abi::record::TcpState;
 use abi::verdict::Action;
 
@@ -212,11 +214,16 @@ impl Hot {
         self.epoch as u32 | (self.bits as u32) << 16
     }
 
-    /// Whether `flags` (ACK and PSH only) were all seen from `side` since the last record.
+    /// Whether a segment with these flags changes nothing about the connection: it is established,
+    /// and ACK and PSH, which alone may be set, were seen from `side` since the last record.
     #[inline(always)]
-    pub(crate) const fn has_flags(&self, side: Side, ack: bool, psh: bool) -> bool {
-        let bits = self.bits >> side as u16;
-        (!ack || bits & ACK_A != 0) && (!psh || bits & PSH_A != 0)
+    pub(crate) const fn expects(&self, side: Side, flags: u16) -> bool {
+        const PLAIN: u16 = TcpFlags::ACK | TcpFlags::PSH;
+        let seen = self.bits >> side as u16;
+        flags & !PLAIN == 0
+            && matches!(self.tcp_state(), TcpState::Established)
+            && (flags & TcpFlags::ACK == 0 || seen & ACK_A != 0)
+            && (flags & TcpFlags::PSH == 0 || seen & PSH_A != 0)
     }
 
     pub(crate) const fn set_flags(&mut self, side: Side, ack: bool, psh: bool) {
@@ -238,7 +245,10 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(low_epoch: u16) -> Self {
+    /// The gate of the policy of `epoch`, the same for all packets of a burst.
+    #[must_use]
+    pub fn new(epoch: u64) -> Self {
+        let low_epoch = low_epoch(epoch);
         let seen = [SEEN_A, SEEN_A << 1];
         let allowed = (Action::Allow as u16) << ACTION_SHIFT;
         Self {

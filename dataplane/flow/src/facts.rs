@@ -349,6 +349,26 @@ mod tests {
         headers
     }
 
+    /// RFC 8200, without extension headers.
+    fn ipv6_packet(proto: u8, src: u8, dst: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).unwrap();
+        let mut packet = vec![0x61, 0x20, 0, 0];
+        packet.extend(length.to_be_bytes());
+        packet.extend([proto, 64]);
+        for host in [src, dst] {
+            packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]);
+        }
+        packet.extend(payload);
+        packet
+    }
+
+    fn ethernet6(tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
+        let mut frame = ethernet(tags, payload);
+        let at = 12 + 4 * tags.len();
+        frame[at..at + 2].copy_from_slice(&[0x86, 0xdd]);
+        frame
+    }
+
     fn ethernet(tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         for (kind, id) in tags {
@@ -511,6 +531,7 @@ mod tests {
         /// [`parse`] and [`classify`] are the obvious twin of the straight path.
         #[test]
         fn a_plain_frame_is_read_as_its_headers_say(
+            ipv6: bool,
             tags in prop::collection::vec(prop::sample::select(vec![0x8100_u16, 0x88a8, 0x9100]), 0..3),
             tcp: bool,
             payload_bytes in 0_usize..20,
@@ -521,7 +542,12 @@ mod tests {
         ) {
             let tags: Vec<_> = tags.into_iter().map(|kind| (kind, 5)).collect();
             let datagram = udp(ports.0, ports.1, &vec![0x50; payload_bytes + 12]);
-            let mut frame = ethernet(&tags, &ipv4(if tcp { 6 } else { 17 }, 1, 2, 0, &datagram));
+            let proto = if tcp { 6 } else { 17 };
+            let mut frame = if ipv6 {
+                ethernet6(&tags, &ipv6_packet(proto, 1, 2, &datagram))
+            } else {
+                ethernet(&tags, &ipv4(proto, 1, 2, 0, &datagram))
+            };
             frame.extend(vec![0; more]);
             for (at, value) in changes {
                 if let Some(byte) = frame.get_mut(at) {
@@ -529,9 +555,15 @@ mod tests {
                 }
             }
             frame.truncate(cut);
+            // What an earlier packet left must not shine through.
             let mut packet = KeyedPacket::NONE;
+            packet.facts.ipv6 = !ipv6;
+            packet.facts.tos = 0xff;
+            packet.facts.transport = TransportFacts::Icmp { kind: 8, code: 1 };
             if packet.read_plain(&frame) || packet.read_tagged(&frame) {
-                let headers = read(&frame);
+                let mut headers = Headers::new();
+                let wire_len = u32::try_from(frame.len() + more).unwrap();
+                parse(&frame, wire_len, &ParseOptions::default(), &mut headers);
                 prop_assert_eq!(headers.malformed, None);
                 for header in [KeyHeader::Inner, KeyHeader::Outer] {
                     let options = KeyOptions { header, ..KeyOptions::default() };
@@ -563,6 +595,14 @@ mod tests {
                 assert_eq!(tagged, plain);
             }
             assert!(!plain.read_tagged(&ethernet(&[], &packet)));
+        }
+        for packet in [
+            ipv6_packet(17, 1, 2, &udp(40_000, 53, &[])),
+            ipv6_packet(6, 1, 2, &segment),
+        ] {
+            let mut plain = KeyedPacket::NONE;
+            assert!(plain.read_plain(&ethernet6(&[], &packet)) && plain.facts.ipv6);
+            assert!(plain.read_tagged(&ethernet6(&[(0x8100, 7)], &packet)));
         }
         let tunnel = ipv4(17, 1, 2, 0, &udp(40_000, 4789, &[0; 60]));
         assert!(!{ KeyedPacket::NONE }.read_plain(&ethernet(&[], &tunnel)));

@@ -140,7 +140,8 @@ struct Place {
     tag: Tag,
 }
 
-/// The lowest 13 bits of a hash, which say nothing about its buckets.
+/// The lowest 13 bits of a hash. They say nothing about its primary bucket, and with up to four
+/// million flows nothing about its secondary one; beyond, guests of one bucket share some of them.
 #[derive(Clone, Copy)]
 struct Tag {
     /// Eight bits, 0 taken as 1.
@@ -346,8 +347,14 @@ mod tests {
             }
             for slot in 0..flows_max {
                 assert_eq!(index.find(hash_of(slot), |s| s == slot), Some(slot));
-                assert!(index.likely(hash_of(slot)).is_some());
             }
+            let misled = (0..flows_max)
+                .filter(|s| index.likely(hash_of(*s)) != Some(*s))
+                .count();
+            assert!(
+                misled <= flows_max as usize / 500,
+                "{misled} of {flows_max} misled"
+            );
             assert_eq!(index.find(FlowHash(mix(u64::MAX / 3)), |_| false), None);
             for slot in 0..flows_max {
                 assert!(index.remove(hash_of(slot), slot));
@@ -372,6 +379,19 @@ mod tests {
                 assert_eq!(bucket.first(tag), first);
             }
         }
+    }
+
+    #[test]
+    fn a_key_that_shares_half_a_tag_misleads_nobody() {
+        let mut index = Index::new(1000).unwrap();
+        let hashes = [0x55_u64, 0x155, 0x1f55].map(|low| FlowHash(mix(9) & !0xffff | low));
+        for (slot, hash) in (0..).zip(hashes) {
+            assert!(index.insert(hash, slot, |s| hashes[s as usize]));
+        }
+        for (slot, hash) in (0..).zip(hashes) {
+            assert_eq!(index.likely(hash), Some(slot));
+        }
+        assert_eq!(index.likely(FlowHash(hashes[0].0 ^ 0x200)), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!              let hash = cache.hash(&key); cache.prefetch_bucket(hash)
 //! for packet   let likely = cache.prefetch_entry(hash, key.proto())
 //! for packet   cache.pass(&gate, likely, &packet, now, &mut passed)           nearly always true
-//!              or, after cache.settle(&mut passed):
+//!              or, after cache.take_passed(&mut passed):
 //!              match cache.find(hash, &key) and cache.account(index, side, &facts, now, &mut sink) {
 //!                  hit                     => index
 //!                  miss or Step::Gone      => cache.insert(hash, &key, side, &new, now, &mut sink)

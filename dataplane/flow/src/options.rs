@@ -4,7 +4,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// Default of [`CacheOptions::flows_max`].
 pub const FLOWS_MAX: u32 = 1 << 20;
-/// Most flows one cache can be made for: the index keeps its bucket and tag bits apart up to here.
+/// Most flows one cache can be made for: an entry's number has 27 bits in the index.
 pub const FLOWS_MAX_LIMIT: u32 = 100_000_000;
 /// Default of [`CacheOptions::contexts_max`].
 pub const CONTEXTS_MAX: u16 = 16_384;
@@ -48,8 +48,8 @@ pub struct CacheOptions {
     pub listeners_max: u32,
     /// When flows end without a packet, and when long ones are told in between.
     pub timeouts: Timeouts,
-    /// How long one pass of the sweep over all entries takes, nanoseconds. Default 1 s. Timeouts
-    /// are noticed this much late, at most.
+    /// How long one pass of the sweep over all entries takes, nanoseconds: 1 to 100 s, default 1 s.
+    /// Timeouts are noticed this much late, at most.
     pub sweep_period_ns: u64,
     /// How the initiator of a flow is decided.
     pub initiator: InitiatorRule,

@@ -4,12 +4,10 @@
 use crate::account::{TcpSegment, follow_sequence};
 use crate::cache::{FlowCache, LikelyEntry};
 use crate::entry::Gate;
-use crate::facts::{KeyedPacket, TcpFlags, TransportFacts};
-use crate::verdict::low_epoch;
-use abi::record::TcpState;
+use crate::facts::{KeyedPacket, TransportFacts};
 
 /// What [`FlowCache::pass`] has counted in flows and not yet in the cache's counters. A caller keeps
-/// it over a burst and hands it to [`FlowCache::settle`] before it calls anything else of the cache.
+/// it over a burst and hands it to [`FlowCache::take_passed`] before it calls anything else of the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Packets permitted.
@@ -21,12 +19,6 @@ pub struct Passed {
 }
 
 impl FlowCache {
-    /// The gate of the policy of `epoch`, the same for all packets of a burst.
-    #[must_use]
-    pub fn gate(&self, epoch: u64) -> Gate {
-        Gate::new(low_epoch(epoch))
-    }
-
     /// Counts a packet of a flow that the policy of the gate allows, and says true: the packet is
     /// permitted. False, and nothing has changed, wherever more is to be done than counting: the
     /// entry is another flow's, the verdict is another or of another policy, the flow has been idle
@@ -68,12 +60,7 @@ impl FlowCache {
             payload_bytes,
         } = facts.transport
         {
-            const PLAIN: u16 = TcpFlags::ACK | TcpFlags::PSH;
-            let (has_ack, has_psh) = (flags & TcpFlags::ACK != 0, flags & TcpFlags::PSH != 0);
-            if flags & !PLAIN != 0
-                || hot.tcp_state() != TcpState::Established
-                || !hot.has_flags(side, has_ack, has_psh)
-            {
+            if !hot.expects(side, flags) {
                 return false;
             }
             if self.options.tcp_quality && hot.is_established() {
@@ -98,7 +85,7 @@ impl FlowCache {
 
     /// Takes what has passed into the cache's counters and clears it.
     #[inline]
-    pub fn settle(&mut self, passed: &mut Passed) -> Passed {
+    pub fn take_passed(&mut self, passed: &mut Passed) -> Passed {
         self.counters.packets_cached += passed.packets;
         core::mem::take(passed)
     }

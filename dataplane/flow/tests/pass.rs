@@ -4,7 +4,7 @@ mod house;
 
 use abi::verdict::{Action, Coverage, Decision};
 use flow::{
-    FlowIndex, FlowKey, KeyedPacket, PacketFacts, Passed, Step, TcpFlags as T, Tuple, proto,
+    FlowIndex, FlowKey, Gate, KeyedPacket, PacketFacts, Passed, Step, TcpFlags as T, Tuple, proto,
 };
 use house::{House, SECOND, back, options, plain, segment, tuple};
 
@@ -20,13 +20,13 @@ fn pass_under(house: &mut House, tuple: Tuple, facts: &PacketFacts, epoch: u64) 
     let likely = house
         .cache
         .prefetch_entry(house.cache.hash(&key), tuple.proto);
-    let gate = house.cache.gate(epoch);
+    let gate = Gate::new(epoch);
     let before = house.cache.recount_packets();
     let mut passed = Passed::default();
     let is_passed = house
         .cache
         .pass(&gate, likely, &packet, house.now, &mut passed);
-    let passed = house.cache.settle(&mut passed);
+    let passed = house.cache.take_passed(&mut passed);
     assert_eq!(passed.packets, u64::from(is_passed));
     assert_eq!(house.cache.recount_packets() - before, passed.packets);
     assert_eq!(house.cache.packets_cached(), house.cache.recount_packets());
@@ -113,14 +113,29 @@ fn the_first_packet_of_a_side_or_after_a_record_does_not_pass() {
 }
 
 #[test]
-fn an_idle_or_ended_flow_does_not_pass() {
+fn an_idle_flow_does_not_pass() {
     let mut house = House::new(&options(16, 0));
     let t = udp(&mut house);
     house.now += 3600 * SECOND;
     assert!(!passes(&mut house, t, &plain(60)), "idle for an hour");
+}
+
+#[test]
+fn an_entry_looked_up_before_its_flow_ended_lets_nothing_pass() {
+    let mut house = House::new(&options(16, 0));
+    let t = udp(&mut house);
+    let (key, side) = FlowKey::new(&t, 0);
+    let facts = plain(60);
+    let packet = KeyedPacket { key, side, facts };
+    let (gate, now) = (Gate::new(EPOCH), house.now);
+    let likely = house.cache.prefetch_entry(house.cache.hash(&key), t.proto);
+    let mut passed = Passed::default();
+    assert!(house.cache.pass(&gate, likely, &packet, now, &mut passed));
+    house.cache.take_passed(&mut passed);
     let flow = house.find(t).unwrap();
     end(&mut house, flow);
-    assert!(!passes(&mut house, t, &plain(60)), "ended");
+    assert!(!house.cache.pass(&gate, likely, &packet, now, &mut passed));
+    assert_eq!(passed, Passed::default());
 }
 
 #[test]

@@ -302,7 +302,7 @@ impl Pair {
             .iter()
             .map(|hash| self.cache.prefetch_entry(*hash, 6))
             .collect();
-        let gate = self.cache.gate(self.epoch);
+        let gate = Gate::new(self.epoch);
         let found: Vec<_> = (0..keys.len())
             .map(|i| self.cache.find(hashes[i], &keys[i].0))
             .collect();
@@ -355,7 +355,7 @@ impl Pair {
     ) -> bool {
         let mut passed = Passed::default();
         let is_passed = self.cache.pass(gate, likely, keyed, self.now, &mut passed);
-        let counted = self.cache.settle(&mut passed);
+        let counted = self.cache.take_passed(&mut passed);
         assert_eq!(counted.packets, u64::from(is_passed));
         if is_passed {
             assert_eq!(self.model.packet(packet, self.now), Outcome::Counted);

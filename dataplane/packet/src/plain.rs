@@ -10,8 +10,9 @@ use crate::{Fragment, IpHeader, ipv4, link, transport, tunnel};
 
 const ETHERNET_BYTES: usize = 14;
 
-/// The IP header of a plain frame, and what it carries. Its `src_port` and `dst_port` are 0: the
-/// transport header says them.
+/// The IP header of a frame that may be plain, and what it carries. It is plain once
+/// [`Plain::tcp`] or [`Plain::udp`] answers; until then the header means nothing. Its ports are 0,
+/// `has_ports` false: the transport header says them.
 ///
 /// A plain frame is untagged Ethernet with a whole IPv4 packet without options, or a whole IPv6
 /// packet without extension headers, that carries TCP or UDP to ports of no tunnel; nothing in it
@@ -28,7 +29,7 @@ pub struct Plain<'f> {
 pub type PortPair = (u16, u16);
 
 impl<'f> Plain<'f> {
-    /// Reads an IPv4 header. `None` for frames that are not plain or not IPv4.
+    /// Reads an IPv4 header. `None` for frames that cannot be plain, or are not IPv4.
     #[inline(always)]
     #[must_use]
     pub fn ipv4(frame: &'f [u8]) -> Option<Self> {
@@ -67,7 +68,7 @@ impl<'f> Plain<'f> {
             version: 4,
             ttl: *ttl,
             tos: (first & 0xff) as u8,
-            has_ports: true,
+            has_ports: false,
         };
         Some(Self {
             ip,
@@ -76,7 +77,7 @@ impl<'f> Plain<'f> {
         })
     }
 
-    /// Reads an IPv6 header. `None` for frames that are not plain or not IPv6.
+    /// Reads an IPv6 header. `None` for frames that cannot be plain, or are not IPv6.
     #[inline(always)]
     #[must_use]
     pub fn ipv6(frame: &'f [u8]) -> Option<Self> {
@@ -105,7 +106,7 @@ impl<'f> Plain<'f> {
             version: 6,
             ttl: ip[7],
             tos: (ip[0] << 4) | (ip[1] >> 4),
-            has_ports: true,
+            has_ports: false,
         };
         Some(Self {
             ip,
@@ -172,6 +173,7 @@ pub(crate) fn fill_plain(frame: &[u8], headers: &mut Headers) -> bool {
     };
     let mut ip = plain.ip;
     (ip.src_port, ip.dst_port) = ports;
+    ip.has_ports = true;
     fill(headers, ethernet, ip, transport);
     true
 }
