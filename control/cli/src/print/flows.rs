@@ -30,7 +30,7 @@ pub fn flows(flows: &[Flow]) -> Page {
         page.line(Tone::Faint, "no flows");
         page.line(
             Tone::Faint,
-            "a flow is told when it ends, when it is denied, and after its active timeout (60 s unless configured)",
+            "a flow is told when it is denied, when it ends, and while it goes on: after 5 s, then every 60 s (unless configured)",
         );
         return page;
     }
