@@ -13,7 +13,7 @@
 
 use crate::core::{AnswerTo, Core, Disposition, Ingress};
 use crate::exception::{Condition, malformed_reason};
-use crate::judge::Rejudged;
+use crate::judge::{ByItself, Rejudged};
 use crate::port::{BURST_MAX, Frame};
 use abi::Reason;
 use flow::{
@@ -575,14 +575,17 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: &Headers,
-    ) -> Option<abi::VerdictSource> {
+    ) -> Option<ByItself> {
         if let Some(quoted) = &headers.quoted {
             let (key, _) = FlowKey::new(&quoted_tuple(quoted), packet.seen.key.context());
             let about = self.flows.find(self.flows.hash(&key), &key)?;
             let (_, decision) = self.flows.decision(about)?;
             if decision.enforced.permits() {
                 self.counters.icmp_errors_related += 1;
-                return Some(abi::VerdictSource::Related);
+                return Some(ByItself {
+                    source: abi::VerdictSource::Related,
+                    pending_permits: decision.pending.permits(),
+                });
             }
             return None;
         }
@@ -591,7 +594,10 @@ impl Core {
                 if is_neighbor_discovery(icmp.kind)
                     && self.exceptions.passes_neighbor_discovery() =>
             {
-                Some(abi::VerdictSource::Exception)
+                Some(ByItself {
+                    source: abi::VerdictSource::Exception,
+                    pending_permits: true,
+                })
             }
             _ => None,
         }

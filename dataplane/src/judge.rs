@@ -129,12 +129,8 @@ impl Core {
         verdict: Verdict,
         ingress: Ingress,
     ) -> Verdict {
-        if self.passes_by_itself(packet, headers).is_some() {
-            return Verdict {
-                enforced: Action::Allow,
-                pending_permits: true,
-                uncovered: verdict.uncovered,
-            };
+        if let Some(by_itself) = self.passes_by_itself(packet, headers) {
+            return verdict_of(&by_itself.decision(Decision::without_policy(Action::Allow)));
         }
         let Some(ends) = self.flows.ends(flow) else {
             return verdict;
@@ -206,13 +202,8 @@ impl Core {
     fn decide_flow(&mut self, packet: &Packet, headers: &Headers, ends: &Ends) -> Decision {
         self.counters.flows_judged += 1;
         let decision = self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now);
-        if let Some(source) = self.passes_by_itself(packet, headers) {
-            return Decision {
-                enforced: Action::Allow,
-                enforced_source: source,
-                rule_id: 0,
-                ..decision
-            };
+        if let Some(by_itself) = self.passes_by_itself(packet, headers) {
+            return by_itself.decision(decision);
         }
         if !is_guess(ends) || packet.seen.side == ends.initiator || !decision.enforced.permits() {
             return decision;
@@ -263,6 +254,37 @@ impl Core {
             .limits_mut()
             .and_then(|limits| limits.get_mut(decision.limit_index))
             .is_some_and(|bucket| bucket.admits_flow(now))
+    }
+}
+
+/// Why a packet passes whatever the policy says about its flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByItself {
+    pub(crate) source: VerdictSource,
+    /// Whether it would pass, were everything in test enforced: an ICMP error does as far as the
+    /// flow it is about does.
+    pub(crate) pending_permits: bool,
+}
+
+impl ByItself {
+    /// The decision for such a packet: enforced and pending come from here, the rest from what the
+    /// policy says. No rule needs to speak about it, so it is not uncovered.
+    fn decision(self, policy: Decision) -> Decision {
+        let pending = if self.pending_permits {
+            Action::Allow
+        } else {
+            Action::Deny
+        };
+        Decision {
+            enforced: Action::Allow,
+            enforced_source: self.source,
+            rule_id: 0,
+            pending,
+            pending_source: self.source,
+            pending_rule_id: 0,
+            coverage: Coverage::Rule,
+            ..policy
+        }
     }
 }
 

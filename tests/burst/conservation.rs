@@ -69,19 +69,25 @@ proptest! {
             config.exception.flow_table_full = Pass::Drop;
         }
         let mut rig = Rig::with(config);
-        let mut told = 0;
+        let (mut told, mut in_test) = (0, false);
         for step in steps {
             match step {
                 Step::Inside(frames) => rig.inside.wire().arriving.extend(frames.into_iter().map(MemoryFrame::new)),
                 Step::Outside(frames) => rig.outside.wire().arriving.extend(frames.into_iter().map(MemoryFrame::new)),
                 Step::Time(ns) => rig.pass_time(ns),
-                Step::Publish(mode) => rig.publish(&SHOP.replace("MODE", mode)),
+                Step::Publish(mode) => {
+                    in_test |= mode == "test";
+                    rig.publish(&SHOP.replace("MODE", mode));
+                }
                 Step::Drain => told += packets(&mut rig),
             }
             // Each asserts conservation; the frames of a step fill up to three bursts.
             for _ in 0..3 {
                 rig.round();
             }
+        }
+        if !in_test {
+            prop_assert_eq!(rig.counters().would_deny_packets, 0, "nothing was ever in test");
         }
         told += packets(&mut rig);
         prop_assert_eq!(told, rig.counters().recorded_packets, "what the records say is what was counted");

@@ -234,6 +234,11 @@ fn arp_and_neighbour_discovery_pass_whatever_the_policy_says() {
         "a neighbour solicitation"
     );
     assert_eq!(
+        rig.counters().would_deny_packets,
+        0,
+        "nothing is in test, so nothing would be denied"
+    );
+    assert_eq!(
         rig.send_inside(icmpv6(128)).outside.len(),
         0,
         "an echo request is judged"
@@ -247,7 +252,14 @@ fn an_icmp_error_about_an_allowed_flow_passes_and_about_a_denied_one_does_not() 
     let asked = udp(BROWSER, HTTP, b"12345678");
     assert_eq!(rig.send_outside(asked.clone()).inside.len(), 1);
     let error = port_unreachable(WEB, CLIENT, &asked);
-    assert_eq!(rig.send_inside(error).outside.len(), 1);
+    assert_eq!(rig.send_inside(error.clone()).outside.len(), 1);
+    assert_eq!(rig.send_inside(error).outside.len(), 1, "and again");
+    let counters = rig.counters();
+    assert_eq!(
+        (counters.would_deny_packets, counters.uncovered_packets),
+        (0, 0),
+        "nothing is in test, and no rule is missing"
+    );
     let denied = udp(BROWSER, End(DB, 80), b"12345678");
     assert_eq!(rig.send_outside(denied.clone()).inside.len(), 0);
     let error = port_unreachable(DB, CLIENT, &denied);
