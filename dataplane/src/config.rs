@@ -9,6 +9,7 @@ mod valid;
 pub use shape::Place;
 pub use valid::{Lane, LanePorts, ValidConfig};
 
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -202,17 +203,38 @@ pub enum Hugepages {
 }
 
 /// `[eal]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EalConfig {
-    /// Two DPDK processes on one machine need two prefixes.
+    /// Two DPDK processes on one machine need two prefixes. Empty: made from the run directory, as
+    /// [`EalConfig::prefix`] says.
     pub file_prefix: String,
 }
 
-impl Default for EalConfig {
-    fn default() -> Self {
-        Self {
-            file_prefix: "ringfence".into(),
+/// Longest prefix made from a path, bytes: it stands in names of unix sockets, which have 107.
+const PREFIX_BYTES_MAX: usize = 40;
+
+impl EalConfig {
+    /// The prefix in force: as configured, else the path of the run directory with `-` for `/`, which
+    /// is `ringfence` for `/run/ringfence`. A longer path than libdpdk's file names bear is told by
+    /// the beginning of its SHA-256.
+    #[must_use]
+    pub fn prefix(&self, run_dir: &Path) -> String {
+        if !self.file_prefix.is_empty() {
+            return self.file_prefix.clone();
+        }
+        let path = run_dir.strip_prefix("/run").unwrap_or(run_dir);
+        let path = path.to_string_lossy();
+        let words: Vec<_> = path.split('/').filter(|word| !word.is_empty()).collect();
+        let joined = words.join("-");
+        match joined.len() {
+            0 => "ringfence".to_owned(),
+            1..=PREFIX_BYTES_MAX => joined,
+            _ => {
+                let hash = Sha256::digest(path.as_bytes());
+                let hex: String = hash.iter().take(8).map(|b| format!("{b:02x}")).collect();
+                format!("ringfence-{hex}")
+            }
         }
     }
 }
@@ -658,5 +680,19 @@ mod tests {
         let text = toml::to_string(&config).unwrap();
         let again = load(&text).unwrap();
         assert_eq!(toml::to_string(&again).unwrap(), text);
+    }
+
+    #[test]
+    fn two_run_directories_give_two_prefixes() {
+        let of = |dir: &str| EalConfig::default().prefix(Path::new(dir));
+        assert_eq!(of("/run/ringfence"), "ringfence");
+        assert_eq!(of("/tmp/a/run"), "tmp-a-run");
+        assert_eq!(of("/"), "ringfence");
+        let long = of(&format!("/tmp/{}", "a".repeat(90)));
+        assert!(long.starts_with("ringfence-") && long.len() < 40, "{long}");
+        let own = EalConfig {
+            file_prefix: "own".into(),
+        };
+        assert_eq!(own.prefix(Path::new("/tmp/a")), "own");
     }
 }

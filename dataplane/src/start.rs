@@ -248,7 +248,7 @@ fn start_eal(
     let options = |memory| EalOptions {
         main_cpu,
         memory,
-        file_prefix: Some(config.config.eal.file_prefix.clone()),
+        file_prefix: Some(config.config.eal.prefix(&config.config.dataplane.run_dir)),
         lock_memory: !config.config.replay.finish,
         pci_allow: ports
             .iter()
