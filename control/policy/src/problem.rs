@@ -120,6 +120,8 @@ pub enum Problem {
     Syntax { message: String },
     #[error("the policy has {bytes} bytes, the limit is {limit}")]
     TextTooLong { bytes: usize, limit: usize },
+    #[error("the policy is empty: it has no table")]
+    NothingWritten,
     #[error("unknown table `{key}`")]
     UnknownTable {
         key: String,
@@ -255,6 +257,8 @@ pub enum Problem {
         limit: usize,
     },
 
+    #[error("no segment: nothing is enforced")]
+    NoSegment,
     #[error("segment `{segment}` selects no workload: no workload has the labels {selector}")]
     SelectsNothing { segment: String, selector: String },
     #[error("no rule speaks of segment `{segment}`")]
@@ -280,7 +284,8 @@ impl Problem {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::SelectsNothing { .. }
+            Self::NoSegment
+            | Self::SelectsNothing { .. }
             | Self::SegmentWithoutRules { .. }
             | Self::ServiceUnused { .. }
             | Self::WorkloadAlone { .. }
@@ -300,6 +305,9 @@ impl Problem {
                 "split the policy over several appliances, or merge entries".into()
             }
             Self::TooLong { .. } => "write less".into(),
+            Self::NothingWritten => {
+                "look whether it is the right file; to enforce nothing on purpose write [policy] with a name".into()
+            }
             Self::UnknownTable { near, .. } => mean(
                 near.as_deref(),
                 "a policy has [policy], [[workload]], [[segment]], [[service]], [[rule]] and [[invariant]]",
@@ -368,6 +376,9 @@ impl Problem {
             }
             Self::Date { .. } => "write the last day on which the rule holds: \"2027-01-31\"".into(),
             Self::Hops { .. } => "write hops = 3, or leave it out for 1".into(),
+            Self::NoSegment => {
+                "add a [[segment]] with mode = \"enforce\" and the rules it needs; until then every flow passes that no rule in enforce denies".into()
+            }
             Self::SelectsNothing { .. } => {
                 "mend the selector or the labels; until then the segment is empty".into()
             }

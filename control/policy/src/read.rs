@@ -98,6 +98,9 @@ impl Reader<'_> {
     }
 
     fn root(&mut self, root: &DeTable<'_>) {
+        if root.is_empty() {
+            self.problem(0, Problem::NothingWritten);
+        }
         for (key, value) in root {
             let name: &str = key.get_ref();
             match name {

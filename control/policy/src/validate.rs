@@ -168,6 +168,7 @@ pub fn validate(file: &PolicyFile, today: Date) -> Result<ValidPolicy, PolicyErr
     if !file.unreadable {
         judge.members(&mut policy);
         judge.rules(&mut policy);
+        judge.something_enforces(&policy);
     }
     let mut diagnostics: Vec<Diagnostic> = judge
         .problems
@@ -234,6 +235,16 @@ impl Names {
 impl Judge<'_> {
     pub(crate) fn problem(&mut self, at: usize, problem: Problem) {
         self.problems.push((at, problem));
+    }
+
+    /// Says that a policy that is otherwise good takes every enforcement away. An enforced rule
+    /// takes effect whatever the modes of its ends, the built-in segments included.
+    fn something_enforces(&mut self, policy: &ValidPolicy) {
+        let enforces = |rule: &Rule| rule.mode == RuleMode::Enforce;
+        let good = (self.problems.iter()).all(|(_, p)| p.severity() == Severity::Warning);
+        if good && policy.segments.is_empty() && !policy.rules.iter().any(enforces) {
+            self.problem(0, Problem::NoSegment);
+        }
     }
 
     pub(crate) fn count(&mut self, at: usize, what: &str, count: usize, limit: usize) {

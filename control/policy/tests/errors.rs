@@ -54,6 +54,25 @@ fn a_good_policy_is_not_talked_about() {
 }
 
 #[test]
+fn an_empty_policy_is_an_error_and_one_without_segment_is_warned_of() {
+    let empty = r#"p.toml:1:1: error: the policy is empty: it has no table
+    look whether it is the right file; to enforce nothing on purpose write [policy] with a name
+"#;
+    for text in ["", "\n\n", "# nothing but a comment\n"] {
+        check(text, empty);
+    }
+    let warning = r#"p.toml:1:1: warning: no segment: nothing is enforced
+    add a [[segment]] with mode = "enforce" and the rules it needs; until then every flow passes that no rule in enforce denies
+"#;
+    check("[policy]\nname = \"nothing\"\n", warning);
+    let rule =
+        "[[rule]]\nname = \"r\"\nfrom = [\"internet\"]\nto = [\"unmanaged\"]\naction = \"deny\"\n";
+    check(rule, warning);
+    // A rule in enforce denies without any segment.
+    check(&format!("{rule}mode = \"enforce\"\n"), "");
+}
+
+#[test]
 fn all_errors_are_told_by_line() {
     check(
         r#"[[segment]]
