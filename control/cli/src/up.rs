@@ -4,6 +4,8 @@
 //! dataplane first (it writes its last records), then control once it has collected them. Control
 //! may die and is started again; traffic does not notice. The dataplane's end is the end.
 
+mod timeouts;
+
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -66,7 +68,13 @@ enum Waited {
 /// Starts both processes and stays until they end.
 pub(crate) async fn up(args: &UpArgs, socket: &Path, output: Output) -> Result<Exit, CliError> {
     let mut signals = Signals::new().map_err(CliError::Runtime)?;
-    let plan = plan(args, socket)?;
+    let prepared = tokio::select! {
+        prepared = prepare(args, socket) => prepared?,
+        _ = signals.next() => return Ok(Exit::Interrupted),
+    };
+    let Some(plan) = prepared else {
+        return Ok(Exit::No);
+    };
     let client = Client::new(&plan.socket);
     let mut running = Running {
         plan,
@@ -82,7 +90,17 @@ pub(crate) async fn up(args: &UpArgs, socket: &Path, output: Output) -> Result<E
     ended.and_then(|exit| stopped.map(|()| exit))
 }
 
-fn plan(args: &UpArgs, socket: &Path) -> Result<Plan, CliError> {
+/// Everything that comes before the first process that stays.
+async fn prepare(args: &UpArgs, socket: &Path) -> Result<Option<Plan>, CliError> {
+    let (plan, mut control) = plan(args, socket)?;
+    let dataplane = timeouts::in_force(&plan.programs.dataplane, &plan.dataplane_config).await?;
+    timeouts::overlay(&mut control, &dataplane);
+    configuration::write(&plan.control_config, &control)?;
+    Ok(Some(plan))
+}
+
+/// What is to be started, and control's configuration, which is not yet written.
+fn plan(args: &UpArgs, socket: &Path) -> Result<(Plan, Table), CliError> {
     let programs = Programs::locate()?;
     let file = |given: &Option<PathBuf>, default: &str| match given {
         Some(path) => configuration::load(path),
@@ -121,15 +139,15 @@ fn plan(args: &UpArgs, socket: &Path) -> Result<Plan, CliError> {
         run_dir.join("up-control.toml"),
     );
     configuration::write(&dataplane_config, &dataplane)?;
-    configuration::write(&control_config, &control)?;
     let ready_timeout = Duration::from_secs(args.ready_timeout);
-    Ok(Plan {
+    let plan = Plan {
         programs,
         socket,
         dataplane_config,
         control_config,
         ready_timeout,
-    })
+    };
+    Ok((plan, control))
 }
 
 /// Puts the command line on top of the dataplane's configuration.

@@ -48,11 +48,12 @@ impl Installation {
         installation
     }
 
-    /// The command, a shell script as control process, and a dataplane that fails.
+    /// The command, a shell script as control process, and a dataplane that tells its configuration
+    /// and fails.
     fn with(control: &str) -> Self {
         let installation = Self::empty();
         installation.install("ringfence-control", control);
-        installation.install("ringfence-dataplane", "exit 9");
+        installation.dataplane("");
         installation
     }
 
@@ -65,6 +66,12 @@ impl Installation {
         );
         installation.install("ringfence-control", &script);
         installation
+    }
+
+    /// A dataplane that tells `flow` as what is in force, and fails when it is to run.
+    fn dataplane(&self, flow: &str) {
+        let script = format!("[ \"$3\" = --dump ] || exit 9; printf '[flow]\\n{flow}'");
+        self.install("ringfence-dataplane", &script);
     }
 
     fn install(&self, name: &str, script: &str) {
@@ -233,6 +240,36 @@ fn up_hands_over_where_metrics_are_served() {
         let line = format!("\n  listen = \"{listen}\"\n");
         assert!(ended.stderr.contains(&line), "{given:?}: {ended:?}");
     }
+}
+
+#[test]
+fn up_tells_control_the_timeouts_of_the_dataplane_it_starts() {
+    let installation = Installation::with("cat $2; exit 7");
+    installation
+        .dataplane("active_timeout = \"1m 30s\"\\nidle_icmp = \"11m\"\\nidle_other = \"2s\"\\n");
+    let config = installation.path("control.toml");
+    std::fs::write(&config, "[export]\nidle_timeout = \"7m\"\n").expect("a file");
+    let config = config.display().to_string();
+    for (given, idle) in [(&[][..], "660s"), (&["--control-config", &config], "7m")] {
+        let ended = installation.run(&[LANE, given].concat());
+        for line in [
+            "\n  active_timeout = \"90s\"\n".to_owned(),
+            format!("\n  idle_timeout = \"{idle}\"\n"),
+        ] {
+            assert!(ended.stderr.contains(&line), "{given:?}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dataplane_that_refuses_its_configuration_is_told_before_anything_starts() {
+    let installation = Installation::with("echo started; exit 7");
+    installation.install("ringfence-dataplane", "echo no such key >&2; exit 2");
+    let ended = installation.run(LANE);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let expected = "error: the dataplane process ended when it was asked for its configuration: \
+                    exit code 2; its last words:\n  no such key\n";
+    assert_eq!(ended.stderr, expected);
 }
 
 #[test]

@@ -50,7 +50,11 @@ impl Sender {
         told: Arc<Told>,
         counters: Arc<ExportCounters>,
     ) -> Result<Self, ipfix::SettingsError> {
-        let seconds = |d: Duration| u16::try_from(d.as_secs()).unwrap_or(u16::MAX);
+        // Rounded up: 0 would say that there is no timeout.
+        let seconds = |d: Duration| {
+            let seconds = d.as_secs() + u64::from(d.subsec_nanos() > 0);
+            u16::try_from(seconds).unwrap_or(u16::MAX)
+        };
         let announcement = ipfix::Announcement {
             domain_name: config.domain_name.clone(),
             exporting_process: std::process::id(),

@@ -286,7 +286,7 @@ impl Environment {
 }
 
 /// An exit status in words.
-fn describe(ended: ExitStatus) -> String {
+pub(super) fn describe(ended: ExitStatus) -> String {
     match (ended.code(), ended.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => {
@@ -305,6 +305,11 @@ fn describe(ended: ExitStatus) -> String {
     }
 }
 
+/// A line of a log without what would steer a terminal.
+pub(super) fn printable(line: &str) -> String {
+    line.trim_end().replace(|c: char| c.is_control(), "?")
+}
+
 async fn read_lines(
     pipe: impl AsyncRead + Unpin,
     name: &'static str,
@@ -320,9 +325,7 @@ async fn read_lines(
             Ok(_) => {}
         }
         line.truncate(LINE_BYTES_MAX);
-        let text = String::from_utf8_lossy(&line)
-            .trim_end()
-            .replace(|c: char| c.is_control(), "?");
+        let text = printable(&String::from_utf8_lossy(&line));
         if logs == Logs::Prefixed {
             // A terminal that went away must not stop the child's log from being read.
             let _ = writeln!(io::stderr().lock(), "{name:<9} | {text}");
