@@ -395,6 +395,26 @@ impl Context {
     }
 }
 
+/// Whether a policy is sound, asked of the program alone, before any process runs. Where it is not,
+/// that is told; warnings are left to [`check_policy`].
+pub(crate) async fn check_policy_offline(file: &Path, output: Output) -> Result<bool, CliError> {
+    let request = CheckRequest {
+        text: read(file)?,
+        file_name: file.display().to_string(),
+    };
+    let result = offline::check_policy(&request).await?.value;
+    if !result.valid {
+        tell_refused(&request.file_name, &result, output);
+    }
+    Ok(result.valid)
+}
+
+fn tell_refused(file_name: &str, result: &CheckResult, output: Output) {
+    output.error_page(&print::details(&result.errors, "error"));
+    output.error_page(&print::details(&result.warnings, "warning"));
+    output.error_page(&print::checked(file_name, result));
+}
+
 /// Checks and applies a policy through `client`: what `up` and `replay` do with `--policy`.
 pub(crate) async fn check_policy(
     client: &Client,
@@ -410,12 +430,11 @@ pub(crate) async fn check_policy(
         .post::<CheckResult>(endpoint::POLICY_CHECK, &request)
         .await?
         .value;
-    output.error_page(&print::details(&result.errors, "error"));
-    output.error_page(&print::details(&result.warnings, "warning"));
     if !result.valid {
-        output.error_page(&print::checked(&request.file_name, &result));
+        tell_refused(&request.file_name, &result, output);
         return Ok(None);
     }
+    output.error_page(&print::details(&result.warnings, "warning"));
     let CheckRequest { text, file_name } = request;
     Ok(Some(ApplyRequest {
         text,

@@ -1,6 +1,6 @@
 //! `ringfence up`: both processes in one terminal, in the right order, and out again cleanly.
 //!
-//! Start: control first (it checks the policy), then the dataplane, then the policy. Stop: the
+//! Start: the policy is checked, then control, then the dataplane, then the policy applied. Stop: the
 //! dataplane first (it writes its last records), then control once it has collected them. Control
 //! may die and is started again; traffic does not notice. The dataplane's end is the end.
 
@@ -17,7 +17,7 @@ use toml::{Table, Value};
 
 use crate::args::{Hugepages, Idle, UpArgs};
 use crate::client::Client;
-use crate::commands::check_policy;
+use crate::commands::{check_policy, check_policy_offline};
 use crate::configuration;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -69,7 +69,7 @@ enum Waited {
 pub(crate) async fn up(args: &UpArgs, socket: &Path, output: Output) -> Result<Exit, CliError> {
     let mut signals = Signals::new().map_err(CliError::Runtime)?;
     let prepared = tokio::select! {
-        prepared = prepare(args, socket) => prepared?,
+        prepared = prepare(args, socket, output) => prepared?,
         _ = signals.next() => return Ok(Exit::Interrupted),
     };
     let Some(plan) = prepared else {
@@ -90,8 +90,14 @@ pub(crate) async fn up(args: &UpArgs, socket: &Path, output: Output) -> Result<E
     ended.and_then(|exit| stopped.map(|()| exit))
 }
 
-/// Everything that comes before the first process that stays.
-async fn prepare(args: &UpArgs, socket: &Path) -> Result<Option<Plan>, CliError> {
+/// Everything that comes before the first process that stays. None where the policy is not valid,
+/// which has then been told.
+async fn prepare(args: &UpArgs, socket: &Path, output: Output) -> Result<Option<Plan>, CliError> {
+    if let Some(policy) = &args.policy
+        && !check_policy_offline(policy, output).await?
+    {
+        return Ok(None);
+    }
     let (plan, mut control) = plan(args, socket)?;
     let dataplane = timeouts::in_force(&plan.programs.dataplane, &plan.dataplane_config).await?;
     timeouts::overlay(&mut control, &dataplane);

@@ -273,6 +273,32 @@ fn a_dataplane_that_refuses_its_configuration_is_told_before_anything_starts() {
 }
 
 #[test]
+fn up_starts_nothing_with_a_policy_that_is_not_valid() {
+    let installation = Installation::empty();
+    let file = installation.path("policy.toml");
+    std::fs::write(&file, "form = 1\n").expect("a file");
+    let started = installation.path("started");
+    let invalid = serde_json::to_string(&fixtures::invalid()).expect("JSON");
+    let start = format!("touch {}; exit 7", started.display());
+    let check = format!("case $1 in --check-policy=*) echo '{invalid}'; exit;; esac; {start}");
+    installation.install("ringfence-control", &check);
+    installation.install("ringfence-dataplane", &start);
+    let policy = ["--policy", &file.display().to_string()];
+    let ended = installation.run(&[LANE, &policy].concat());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let errors = fixtures::golden("policy-errors");
+    assert!(ended.stderr.starts_with(&errors), "{ended:?}");
+    assert!(!started.exists(), "{ended:?}");
+
+    let missing = installation.path("missing.toml").display().to_string();
+    let ended = installation.run(&[LANE, &["--policy", &missing]].concat());
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let expected = format!("error: cannot read {missing}: ");
+    assert!(ended.stderr.starts_with(&expected), "{ended:?}");
+    assert!(!started.exists(), "{ended:?}");
+}
+
+#[test]
 fn a_process_killed_by_a_signal_is_told_with_the_signal() {
     let installation = Installation::with("kill -SEGV $$");
     let ended = installation.run(LANE);
