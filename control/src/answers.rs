@@ -10,7 +10,7 @@ use api::Ts;
 use api::accounting::{
     Accounting, CoreAccount, Drop, Drops, Port, Ports, ReasonCount, RecordAccount,
 };
-use api::policy::PolicyState;
+use api::policy::{PolicyInForce, PolicyState};
 use api::status::{
     Check, CheckState, ControlStatus, DataplaneState, DataplaneStatus, Doctor, ExportStatus,
     FlowsStatus, PolicyStatus, Status, TrafficStatus, WorkerStatus,
@@ -24,6 +24,12 @@ fn some_ts(ns: u64) -> Option<Ts> {
 fn difference(whole: u64, parts: u64) -> i64 {
     let difference = i128::from(whole) - i128::from(parts);
     i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// A count with its noun: `1 core`, `2 cores`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 impl App {
@@ -216,11 +222,13 @@ impl App {
 
     fn check_policy(&self, view: &DataplaneView) -> Check {
         let show = self.policy.show();
-        let behind = view
-            .cores
-            .iter()
-            .filter(|c| c.policy_epoch != show.epoch)
-            .count();
+        if view.state == DataplaneState::Running
+            && let Some(check) = check_unenforced(&show, self.policy.unusable())
+        {
+            return check;
+        }
+        let cores = show.worker_epochs.iter();
+        let behind = cores.filter(|epoch| **epoch != show.epoch).count() as u64;
         let (state, mend) = match show.state {
             PolicyState::Adopted if behind == 0 => (CheckState::Ok, ""),
             PolicyState::Adopted => (CheckState::Warning, "wait a second, then look again"),
@@ -234,8 +242,10 @@ impl App {
             PolicyState::Refused => (CheckState::Failed, "see `ringfence policy log` for why"),
         };
         let what = format!(
-            "policy {}, epoch {}, {behind} cores behind",
-            show.state, show.epoch
+            "policy {}, epoch {}, {} behind",
+            show.state,
+            show.epoch,
+            counted(behind, "core")
         );
         check("policy", state, what, mend)
     }
@@ -264,8 +274,9 @@ impl App {
             Ok(fs) => {
                 let free = fs.f_bavail.saturating_mul(fs.f_frsize) >> 20;
                 let what = format!(
-                    "{free} MiB free at {}, {errors} write errors",
-                    dir.display()
+                    "{free} MiB free at {}, {}",
+                    dir.display(),
+                    counted(errors, "write error")
                 );
                 let low = free < 64 || errors > 0;
                 let state = if low {
@@ -425,6 +436,28 @@ fn check(name: &str, state: CheckState, what: String, mend: &str) -> Check {
     }
 }
 
+/// A policy is stored and cores of a running dataplane hold none: nothing stands between the two
+/// sides but the exception row.
+fn check_unenforced(show: &PolicyInForce, unusable: Option<String>) -> Option<Check> {
+    let cores = show.worker_epochs.len();
+    let without = show.worker_epochs.iter().filter(|e| **e == 0).count();
+    // Where every core has adopted it, cores that tell 0 have only not written their counters yet.
+    if show.epoch == 0 || without == 0 || show.state == PolicyState::Adopted {
+        return None;
+    }
+    let which = if without == cores {
+        String::new()
+    } else {
+        format!(" by {without} of {}", counted(cores as u64, "core"))
+    };
+    let why = unusable.map_or_else(String::new, |why| format!("; {why}"));
+    let what = format!(
+        "no policy is enforced{which}: every packet follows the exception row no_policy{why}"
+    );
+    let mend = "apply it again: `ringfence policy apply FILE`";
+    Some(check("policy", CheckState::Failed, what, mend))
+}
+
 /// A dataplane whose main thread has not written for so long is looked at.
 const HEARTBEAT_NS_MAX: u64 = 5_000_000_000;
 
@@ -460,7 +493,10 @@ fn check_rings(view: &DataplaneView) -> Check {
         .map(|r| r.backlog * 100 / r.capacity.max(1))
         .max()
         .unwrap_or(0);
-    let what = format!("fullest ring {fullest} %, {shed} records shed since the dataplane started");
+    let what = format!(
+        "fullest ring {fullest} %, {} shed since the dataplane started",
+        counted(shed, "record")
+    );
     if let Some(failed) = &view.collector_failed {
         return check(
             "record-rings",
@@ -503,11 +539,11 @@ fn check_accounting(view: &DataplaneView) -> Check {
 
 fn check_export((collector, counts): (crate::config::CollectorAddress, ExportCounts)) -> Check {
     let what = format!(
-        "{}: {} records sent, {} not sent, {} errors{}",
+        "{}: {} sent, {} not sent, {}{}",
         collector.address,
-        counts.records,
+        counted(counts.records, "record"),
         counts.not_sent,
-        counts.errors,
+        counted(counts.errors, "error"),
         counts
             .last_error
             .map_or_else(String::new, |e| format!(", last: {e}"))

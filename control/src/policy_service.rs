@@ -20,7 +20,7 @@ use api::policy::{
     ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLog,
     PolicyLogEntry, PolicyState, Revision,
 };
-use check::{compile, counts, warnings};
+use check::{compile, counts, no_longer_enforces, warnings};
 use policy::{CompiledPolicy, ValidPolicy};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,8 @@ struct Current {
     record: PolicyRecord,
     adoption_us: Option<u64>,
     refused: Option<String>,
+    /// Why the stored text cannot be compiled again.
+    unusable: Option<String>,
     in_force: Option<InForce>,
     last_epoch: u64,
 }
@@ -110,6 +112,19 @@ impl From<StoreError> for ApiError {
     }
 }
 
+/// The text of a record, whole, and that it is there.
+fn stored_text(store: &Store, revision: &str) -> Result<String, ApiError> {
+    store.text(revision)?.ok_or_else(|| {
+        let message = format!("the text of revision {revision} is gone");
+        ApiError::new(ErrorCode::NotFound, message)
+    })
+}
+
+fn read_back(store: &Store, record: &PolicyRecord) -> Result<InForce, ApiError> {
+    let text = stored_text(store, &record.revision)?;
+    compile(&text, &record.file_name, record.epoch)
+}
+
 async fn compile_aside(text: String, file: String, epoch: u64) -> Result<InForce, ApiError> {
     tokio::task::spawn_blocking(move || compile(&text, &file, epoch))
         .await
@@ -140,11 +155,13 @@ impl PolicyService {
         }
         if let Some(record) = store.current()? {
             current.last_epoch = current.last_epoch.max(record.epoch);
-            let text = store.text(&record.revision)?.unwrap_or_default();
-            match compile(&text, &record.file_name, record.epoch) {
+            // Valid when it was adopted, so what the dataplane has stays in force.
+            match read_back(&store, &record) {
                 Ok(in_force) => current.in_force = Some(in_force),
-                // Valid when it was adopted: this release is stricter. It stays in force.
-                Err(error) => tracing::error!(%error, "the policy in force is no longer valid"),
+                Err(error) => {
+                    tracing::error!(%error, "the stored policy cannot be used");
+                    current.unusable = Some(error.message);
+                }
             }
             current.state = Some(PolicyState::Waiting);
             current.record = record;
@@ -166,6 +183,12 @@ impl PolicyService {
     #[must_use]
     pub fn in_force(&self) -> Option<InForce> {
         lock(&self.current).in_force.clone()
+    }
+
+    /// Why the stored text of the policy cannot be published again, where it cannot.
+    #[must_use]
+    pub fn unusable(&self) -> Option<String> {
+        lock(&self.current).unusable.clone()
     }
 
     /// Gives the state directory back, when this process stops.
@@ -343,6 +366,9 @@ impl PolicyService {
         lock(&self.outcomes).adopted += 1;
         let Prepared { in_force, record } = prepared;
         let mut current = lock(&self.current);
+        let before = current.in_force.as_ref();
+        let mut warned = warnings(&in_force.valid);
+        warned.extend(before.and_then(|f| no_longer_enforces(&f.valid, &in_force.valid)));
         let previous = std::mem::replace(&mut current.record, record);
         let result = ApplyResult {
             revision: current.record.revision.clone(),
@@ -350,12 +376,13 @@ impl PolicyService {
             previous_revision: (!previous.revision.is_empty()).then_some(previous.revision),
             workers: adoption.map_or(0, |a| a.workers),
             adoption_us: adoption_us.unwrap_or(0),
-            warnings: warnings(&in_force.valid),
+            warnings: warned,
             counts: counts(&in_force),
         };
         tracing::info!(epoch = result.epoch, revision = %result.revision, "policy adopted");
         current.state = Some(PolicyState::Adopted);
         current.refused = None;
+        current.unusable = None;
         current.adoption_us = adoption_us;
         current.in_force = Some(in_force);
         Ok(result)
@@ -437,12 +464,8 @@ impl PolicyService {
                 }
             }
         };
-        let text = store.text(&revision)?;
-        let gone = || not_found(format!("the text of revision {revision} is gone"));
-        Ok(Revision {
-            text: text.ok_or_else(gone)?,
-            revision: revision.clone(),
-        })
+        let text = stored_text(&store, &revision)?;
+        Ok(Revision { revision, text })
     }
 
     /// What is in force.

@@ -2,11 +2,16 @@
 //! dataplane and no state.
 
 use super::InForce;
+use crate::answers::counted;
 use crate::clock::today;
+use abi::Mode;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::policy::{CheckResult, PolicyCounts};
 use policy::{Diagnostic, PolicyErrors, Severity, ValidPolicy};
 use std::sync::Arc;
+
+/// Names that one warning lists.
+const NAMES_TOLD_MAX: usize = 10;
 
 /// Whether a text could be applied: read, validated and compiled as for a publication, and thrown
 /// away. Takes long for a large policy: call it off the event loop.
@@ -77,11 +82,8 @@ fn invalid(errors: &PolicyErrors) -> ApiError {
         0 => String::new(),
         untold => format!(" and {untold} more"),
     };
-    let message = format!(
-        "{} is not valid: {} errors{untold}",
-        errors.file,
-        details.len()
-    );
+    let errors_told = counted(details.len() as u64, "error");
+    let message = format!("{} is not valid: {errors_told}{untold}", errors.file);
     ApiError {
         code: ErrorCode::InvalidPolicy,
         message,
@@ -101,6 +103,66 @@ pub(super) fn counts(in_force: &InForce) -> PolicyCounts {
     }
 }
 
+/// A warning where segments enforced before and do not any more.
+pub(super) fn no_longer_enforces(before: &ValidPolicy, after: &ValidPolicy) -> Option<ErrorDetail> {
+    let still = |name: &str| {
+        let mut segments = after.segments.iter();
+        segments.any(|s| s.name == name && s.mode == Mode::Enforce)
+    };
+    let enforced = before.segments.iter().filter(|s| s.mode == Mode::Enforce);
+    let gone: Vec<&str> = enforced
+        .map(|s| s.name.as_str())
+        .filter(|name| !still(name))
+        .collect();
+    let verb = if gone.len() == 1 { "s" } else { "" };
+    let names = gone.get(..NAMES_TOLD_MAX).unwrap_or(&gone).join(", ");
+    let rest = match gone.len().saturating_sub(NAMES_TOLD_MAX) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    (!gone.is_empty()).then(|| ErrorDetail {
+        file: after.file.clone(),
+        what: format!(
+            "{} no longer enforce{verb}: {names}{rest}",
+            counted(gone.len() as u64, "segment")
+        ),
+        mend: "`ringfence policy rollback` returns to the policy before".to_owned(),
+        ..ErrorDetail::default()
+    })
+}
+
 pub(super) fn warnings(valid: &ValidPolicy) -> Vec<ErrorDetail> {
     details(&valid.file, &valid.warnings, Severity::Warning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_that_enforce_no_longer_are_named() {
+        let policy = |modes: &[(&str, &str)]| {
+            let segment = |(name, mode): &(&str, &str)| {
+                format!(
+                    "[[segment]]\nname = \"{name}\"\naddresses = [\"10.0.0.0/8\"]\nmode = \"{mode}\"\n"
+                )
+            };
+            let text: String = modes.iter().map(segment).collect();
+            policy::load(&format!("[policy]\n{text}"), "p.toml", today()).unwrap()
+        };
+        let told = |before: &[_], after: &[_]| {
+            no_longer_enforces(&policy(before), &policy(after)).map(|d| d.what)
+        };
+        let both = [("web", "enforce"), ("db", "enforce"), ("ops", "test")];
+        assert_eq!(told(&both, &both), None);
+        assert_eq!(
+            told(&both, &[]).as_deref(),
+            Some("2 segments no longer enforce: web, db")
+        );
+        assert_eq!(
+            told(&both, &[("web", "enforce"), ("db", "test")]).as_deref(),
+            Some("1 segment no longer enforces: db")
+        );
+        assert_eq!(told(&[("web", "test")], &[]), None);
+    }
 }

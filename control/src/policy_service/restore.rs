@@ -1,7 +1,10 @@
 //! After a restart of either side: does the dataplane have what it should have?
 
 use super::store::{PolicyRecord, hash_hex, hex};
-use super::{Change, InForce, LinkEvent, PolicyService, Prepared, compile_aside, lock, today_days};
+use super::{
+    Change, InForce, LinkEvent, PolicyService, Prepared, compile_aside, lock, stored_text,
+    today_days,
+};
 use crate::names::Dictionary;
 use api::policy::{PolicyChange, PolicyState};
 use std::sync::Arc;
@@ -66,11 +69,11 @@ impl PolicyService {
 
     /// Publishes again what should be in force. The caller holds `busy`.
     async fn restore(&self, wanted: &PolicyRecord, why: &str) {
-        let text = lock(&self.store).text(&wanted.revision);
-        let text = match text {
-            Ok(Some(text)) => text,
-            Ok(None) | Err(_) => {
-                tracing::error!(revision = %wanted.revision, "its text is gone, nothing is restored");
+        let text = match stored_text(&lock(&self.store), &wanted.revision) {
+            Ok(text) => text,
+            Err(error) => {
+                tracing::error!(%error, "nothing is restored");
+                lock(&self.current).unusable = Some(error.message);
                 return;
             }
         };
@@ -88,11 +91,10 @@ impl PolicyService {
 
     /// A publication whose answer was lost has been adopted after all.
     async fn adopt_pending(&self, record: PolicyRecord) {
-        let text = lock(&self.store)
-            .text(&record.revision)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
+        let text = match stored_text(&lock(&self.store), &record.revision) {
+            Ok(text) => text,
+            Err(error) => return tracing::error!(%error, "the adopted policy cannot be read back"),
+        };
         let change = Change {
             kind: Some(PolicyChange::Apply),
             file_name: record.file_name.clone(),

@@ -244,7 +244,8 @@ impl Store {
             format!("{}\n", record.epoch).as_bytes(),
         )?;
         let revision = self.revision_path(&record.revision);
-        if !revision.exists() {
+        // A damaged text is mended by applying it again.
+        if Self::read_optional(&revision)?.as_deref() != Some(text.as_bytes()) {
             self.write(&revision, text.as_bytes())?;
         }
         self.write(&self.image_path(record.epoch), image)?;
@@ -334,10 +335,22 @@ impl Store {
             .collect())
     }
 
-    /// The text of a revision.
+    /// The text of a revision, which is named by the SHA-256 of its text.
     pub(super) fn text(&self, revision: &str) -> Result<Option<String>, StoreError> {
-        let bytes = Self::read_optional(&self.revision_path(revision))?;
-        Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
+        let path = self.revision_path(revision);
+        let Some(bytes) = Self::read_optional(&path)? else {
+            return Ok(None);
+        };
+        let damaged = |what: String| StoreError::Damaged {
+            path: path.clone(),
+            what,
+        };
+        let found = hash_hex(&bytes);
+        if found != revision {
+            return Err(damaged(format!("the SHA-256 of its text is {found}")));
+        }
+        let text = String::from_utf8(bytes).map_err(|e| damaged(e.to_string()))?;
+        Ok(Some(text))
     }
 
     /// Revisions whose name begins so.
@@ -423,8 +436,29 @@ mod tests {
             5,
             "an epoch is never used twice"
         );
-        assert_eq!(store.text("r4").unwrap().as_deref(), Some("text"));
         assert_eq!(store.images(32).unwrap(), [(4, b"image".to_vec())]);
+    }
+
+    #[test]
+    fn a_damaged_text_is_told_with_its_file_and_mended_by_the_same_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut record = record(4);
+        record.revision = hash_hex(b"text");
+        store.prepare(&record, "text", b"image").unwrap();
+        let text = || store.text(&record.revision);
+        assert_eq!(text().unwrap().as_deref(), Some("text"));
+        let path = store.revision_path(&record.revision);
+        for damaged in [&b""[..], b"test", b"\xff"] {
+            fs::write(&path, damaged).unwrap();
+            let error = text().unwrap_err().to_string();
+            assert!(error.contains("is damaged"), "{error}");
+            assert!(error.contains(&*path.display().to_string()), "{error}");
+        }
+        store.prepare(&record, "text", b"image").unwrap();
+        assert_eq!(text().unwrap().as_deref(), Some("text"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(text().unwrap(), None);
     }
 
     #[test]
