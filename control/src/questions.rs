@@ -1,6 +1,8 @@
 //! Answers made from recent flows and names: top, segments, workloads, rules, explain, and the
 //! selection of flows.
 
+mod ends;
+
 use crate::app::{App, Namer};
 use crate::flow::{StoredFlow, address, service};
 use crate::names::segment_id;
@@ -13,9 +15,12 @@ use api::policy::{Rule, Rules, Segment, Segments, Workload, Workloads};
 use api::top::{Metric, TopBy, TopCounts, TopRow};
 use api::words;
 use api::{Explain, Flow, Top, TopQuery, Ts};
+use ends::ends_of;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+/// Protocol number of ICMPv6.
+const ICMPV6: u8 = 58;
 /// Flows that `explain` shows.
 const OBSERVED_MAX: usize = 5;
 
@@ -372,15 +377,19 @@ impl App {
     /// Bad request, or no policy whose text is known is in force.
     pub fn explain(&self, query: &ExplainQuery) -> Result<Explain, ApiError> {
         let Some(in_force) = self.policy.in_force() else {
-            let message = "no policy is in force: every flow passes or falls by the dataplane's \
-                           exception policy; apply one with `ringfence policy apply FILE`";
+            let message = if self.policy.show().epoch == 0 {
+                "no policy is in force: every flow passes or falls by the dataplane's exception \
+                 policy; apply one with `ringfence policy apply FILE`"
+            } else {
+                "the text of the policy is damaged or not known here; `ringfence doctor` says what \
+                 is enforced, `ringfence policy apply FILE` applies it again"
+            };
             return Err(ApiError::new(ErrorCode::NotFound, message));
         };
         let valid = &in_force.valid;
-        let src = end_of(valid, "src", &query.src)?;
-        let dst = end_of(valid, "dst", &query.dst)?;
         let port = port_of(valid, &query.service)?;
         let asked = service_of(port);
+        let (src, dst) = ends_of(valid, query, asked.proto)?;
         let report = policy::explain(&in_force.compiled, src, dst, &asked);
         let show = self.policy.show();
         let sentence = format!(
@@ -391,6 +400,7 @@ impl App {
             report.enforced.action,
             report.enforced.reason
         );
+        let sentence = format!("{sentence}{}", passes_by_itself(&asked));
         Ok(Explain {
             sentence,
             src: end_named(&report.src),
@@ -444,11 +454,14 @@ fn mode_word(mode: abi::Mode) -> Option<words::Mode> {
 }
 
 fn end_named(end: &policy::EndReport) -> EndNamed {
+    // The built-in segments have no mode, here as in the list of segments.
+    let built_in = |name: &String| abi::image::BUILT_IN_SEGMENTS.contains(&name.as_str());
+    let has_mode = !end.segments.iter().all(built_in);
     EndNamed {
         address: end.address,
         name: end.workload.clone(),
         segments: end.segments.clone(),
-        mode: mode_word(end.mode),
+        mode: mode_word(end.mode).filter(|_| has_mode),
     }
 }
 
@@ -492,19 +505,6 @@ fn services_of(valid: &policy::ValidPolicy, asked: &acl::Service) -> Vec<String>
         .collect()
 }
 
-/// An address, or the first address of a workload.
-fn end_of(valid: &policy::ValidPolicy, which: &str, text: &str) -> Result<IpAddr, ApiError> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.to_canonical());
-    }
-    let workload = valid.workloads.iter().find(|w| w.name == text);
-    let address = workload
-        .and_then(|w| w.addresses.first())
-        .map(|net| net.addr());
-    let what = || format!("`{text}` is neither an address nor a workload of the policy");
-    address.ok_or_else(|| bad(which, what(), "see `ringfence workloads`"))
-}
-
 /// What is asked about: one port, or the first of a service. Of a range its first; of ICMP every
 /// code of a type, where no code was given.
 fn port_of(valid: &policy::ValidPolicy, text: &str) -> Result<policy::Port, ApiError> {
@@ -538,6 +538,18 @@ fn service_of(port: policy::Port) -> acl::Service {
         acl::Service::icmp(proto, icmp_type, icmp_code)
     } else {
         acl::Service::port(proto, port.low)
+    }
+}
+
+/// What the dataplane does before it asks the policy: types of router and neighbour discovery and
+/// of multicast listener discovery (RFC 4861, RFC 2710, RFC 3810).
+fn passes_by_itself(asked: &acl::Service) -> &'static str {
+    let discovery = asked.proto == ICMPV6 && matches!(asked_port(asked), 130..=137 | 143);
+    if discovery {
+        "; passes whatever the policy says: neighbour discovery, while the dataplane's \
+         pass.neighbor_discovery is \"allow\""
+    } else {
+        ""
     }
 }
 

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainQuery {
-    /// Initiator: an address, or the name of a workload (its first address is taken).
+    /// Initiator: an address, or the name of a workload. Of a workload the first address is taken
+    /// that has the family of the other end.
     pub src: String,
     /// Responder: an address, or the name of a workload.
     pub dst: String,
@@ -71,7 +72,7 @@ pub struct EndNamed {
     pub name: Option<String>,
     /// Segments it is in.
     pub segments: Vec<String>,
-    /// Strictest mode among them.
+    /// Strictest mode among them; none where it is in built-in segments only, which have none.
     pub mode: Option<Mode>,
 }
 
