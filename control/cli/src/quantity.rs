@@ -82,6 +82,9 @@ pub fn bit_rate(bits_per_s: u64) -> String {
 /// Packets a second in units of 1000: `1.20 M packets/s`.
 #[must_use]
 pub fn packet_rate(packets_per_s: u64) -> String {
+    if packets_per_s == 1 {
+        return "1 packet/s".to_owned();
+    }
     scaled(
         packets_per_s,
         &["packets/s", "k packets/s", "M packets/s", "G packets/s"],
@@ -174,6 +177,10 @@ mod tests {
         );
         assert_eq!(bit_rate(9_410_000_000), "9.41 Gbit/s");
         assert_eq!(packet_rate(14_880_952), "14.8 M packets/s");
+        assert_eq!(
+            [0, 1, 2].map(packet_rate).join(", "),
+            "0 packets/s, 1 packet/s, 2 packets/s"
+        );
     }
 
     #[test]

@@ -60,6 +60,43 @@ fn status_without_dataplane_and_policy_says_what_to_do() {
 }
 
 #[test]
+fn status_says_what_the_cores_enforce_where_it_is_not_the_policy() {
+    let mut status = fixtures::status();
+    status.policy.state = api::policy::PolicyState::Waiting;
+    let line = |status: &api::Status| {
+        let page = print::status(print::Overview {
+            status,
+            ports: &Ports::default(),
+            now: NOON,
+        });
+        let text = page.render(false);
+        let found = text.lines().find(|line| line.starts_with("policy"));
+        found.unwrap().to_owned()
+    };
+    for worker in &mut status.dataplane.workers {
+        worker.policy_epoch = 0;
+    }
+    assert_eq!(
+        line(&status),
+        "policy       NONE ENFORCED, every packet follows no_policy; revision 3f9c0ad2b7e1 (epoch \
+         7) waiting, not adopted; see `ringfence doctor`"
+    );
+    status.dataplane.workers[1].policy_epoch = 6;
+    assert_eq!(
+        line(&status),
+        "policy       epochs 0, 6 enforced (0: none); revision 3f9c0ad2b7e1 (epoch 7) waiting, not \
+         adopted; see `ringfence doctor`"
+    );
+    // Nothing is known of the cores of a dataplane that is away.
+    status.dataplane.state = api::status::DataplaneState::Disconnected;
+    assert!(
+        line(&status).starts_with("policy       waiting"),
+        "{}",
+        line(&status)
+    );
+}
+
+#[test]
 fn flows_name_workloads_first_and_addresses_last() {
     check("flows", &print::flows(&fixtures::flows().flows));
     check("flows-none", &print::flows(&[]));
@@ -165,8 +202,11 @@ fn what_a_change_did_to_live_flows_is_told_in_one_line() {
         (settled(0, 0, 0, 0), "none, so nothing changed"),
         (
             settled(1, 0, 0, 0),
-            "nothing changed yet: of 1 flow none had a packet within 1 s; each is judged again at \
-             its next",
+            "1 live flow was idle; it is judged at its next packet",
+        ),
+        (
+            settled(31, 0, 0, 0),
+            "31 live flows were idle; each is judged at its next packet",
         ),
         (
             settled(40, 40, 0, 0),

@@ -125,9 +125,10 @@ pub fn settled(settled: &Settled) -> Page {
     };
     let text = match (settled.live, settled.rejudged) {
         (0, 0) => "none, so nothing changed".to_owned(),
-        (_, 0) => format!(
-            "nothing changed yet: of {live} none had a packet within {waited}; each is judged again \
-             at its next"
+        (1, 0) => "1 live flow was idle; it is judged at its next packet".to_owned(),
+        (live, 0) => format!(
+            "{} were idle; each is judged at its next packet",
+            counted(live, "live flow")
         ),
         (_, rejudged) => format!(
             "{} of {live} judged again within {waited}: {changed}{later}",

@@ -97,6 +97,10 @@ fn policy(page: &mut Page, Overview { status, now, .. }: Overview<'_>) {
         );
         return;
     }
+    if let Some(text) = unadopted(status) {
+        page.field(Tone::Bad, "policy", text);
+        return;
+    }
     let adoption = policy
         .adoption_us
         .map_or_else(String::new, |us| format!(" in {}", span(us * 1_000)));
@@ -123,6 +127,33 @@ fn policy(page: &mut Page, Overview { status, now, .. }: Overview<'_>) {
         "segments",
         format!("{observe} in observe, {test} in test, {enforce} in enforce"),
     );
+}
+
+/// What the cores hold, where that is not the policy that is stored.
+fn unadopted(status: &Status) -> Option<String> {
+    let (policy, dataplane) = (&status.policy, &status.dataplane);
+    let mut held: Vec<u64> = dataplane.workers.iter().map(|w| w.policy_epoch).collect();
+    held.sort_unstable();
+    held.dedup();
+    let same = held.is_empty() || held == [policy.epoch];
+    let running = dataplane.state == DataplaneState::Running;
+    if same || !running || policy.state == PolicyState::Adopted {
+        return None;
+    }
+    let enforced = if held == [0] {
+        "NONE ENFORCED, every packet follows no_policy".to_owned()
+    } else {
+        let epochs: Vec<String> = held.iter().map(u64::to_string).collect();
+        let noun = if held.len() == 1 { "epoch" } else { "epochs" };
+        let none = if held.contains(&0) { " (0: none)" } else { "" };
+        format!("{noun} {} enforced{none}", epochs.join(", "))
+    };
+    Some(format!(
+        "{enforced}; revision {} (epoch {}) {}, not adopted; see `ringfence doctor`",
+        revision(&policy.revision),
+        policy.epoch,
+        policy.state
+    ))
 }
 
 fn lanes(page: &mut Page, ports: &Ports) {
