@@ -361,7 +361,8 @@ mirror port and the capture's own clock, and ends them afterwards. Needs neither
 hugepages, and does not touch an appliance that runs on the same host.
 
 The TSV begins with src dst proto sport dport pkts_fwd bytes_fwd pkts_rev bytes_rev; fwd is from
-the initiator. Flows are sorted by their first packet. A summary goes to standard error.
+the initiator. Flows are sorted by their first packet. A summary goes to standard error, with a
+line for each collector; exits 4 where one of them could not be sent to.
 
 Examples:
   ringfence replay capture.pcap

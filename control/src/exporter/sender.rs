@@ -10,6 +10,7 @@ use crate::recent::Batch;
 use abi::Mode;
 use abi::image::RuleMode;
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// An error of one collector's socket is logged at most so often.
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// At the end, how long a refusal of the last message is waited for.
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 /// Dictionary entries remembered as told; beyond, they are told again.
 const TOLD_MAX: usize = 65_536;
 /// Names of a policy that are told at once, before its first flow; those of a larger policy are told
@@ -39,6 +42,8 @@ pub(super) struct Sender {
     /// Segment sets and rules, by epoch, that the session has learned.
     learned: HashSet<(u64, bool, u64)>,
     out: Vec<ipfix::Message>,
+    /// The last message sent, not yet counted: its refusal comes back after it has gone.
+    unconfirmed: Option<ipfix::Message>,
 }
 
 impl Sender {
@@ -80,6 +85,7 @@ impl Sender {
             error_logged: None,
             learned: HashSet::new(),
             out: Vec::new(),
+            unconfirmed: None,
         })
     }
 
@@ -94,6 +100,7 @@ impl Sender {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= flush_at {
+                self.confirm();
                 // A collector that starts later learns the templates without any flow.
                 if self.session.refresh_due(now_ns()) {
                     self.refresh();
@@ -104,10 +111,17 @@ impl Sender {
                 flush_at = Instant::now() + self.flush;
             }
         }
+        self.session.flush(now_ns(), &mut self.out);
+        self.send();
+        if self.unconfirmed.is_some() {
+            std::thread::sleep(REFUSAL_WAIT);
+        }
+        self.confirm();
         // The last word about losses, after the last flow.
         self.refresh();
         self.session.conclude(now_ns(), &mut self.out);
         self.send();
+        self.confirm();
     }
 
     fn batch(&mut self, batch: &Batch) {
@@ -229,24 +243,36 @@ impl Sender {
                 std::thread::sleep(self.next_send.saturating_duration_since(Instant::now()));
                 self.next_send = Instant::now() + self.pace;
             }
-            // A refused port is told about an earlier datagram: this one gets its own chance.
-            let sent = self.socket.send(&message.bytes).or_else(|_| {
-                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+            self.confirm();
+            // A refusal that came in between is about an earlier datagram: this one gets its own
+            // chance.
+            let sent = self.socket.send(&message.bytes).or_else(|error| {
+                if error.kind() == ErrorKind::ConnectionRefused {
+                    self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                }
                 self.socket.send(&message.bytes)
             });
             match sent {
-                Ok(bytes) => {
-                    self.counters.messages.fetch_add(1, Ordering::Relaxed);
-                    self.counters
-                        .bytes
-                        .fetch_add(bytes as u64, Ordering::Relaxed);
-                    self.counters
-                        .records
-                        .fetch_add(message.flows, Ordering::Relaxed);
-                }
+                Ok(_) => self.unconfirmed = Some(message),
                 Err(error) => self.failed(&message, &error),
             }
         }
+    }
+
+    /// Counts the last message: as refused where its refusal has come back, else as sent.
+    fn confirm(&mut self) {
+        let Some(message) = self.unconfirmed.take() else {
+            return;
+        };
+        if let Ok(Some(error)) = self.socket.take_error() {
+            self.failed(&message, &error);
+            return;
+        }
+        let counters = &self.counters;
+        counters.messages.fetch_add(1, Ordering::Relaxed);
+        let bytes = message.bytes.len() as u64;
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        counters.records.fetch_add(message.flows, Ordering::Relaxed);
     }
 
     fn failed(&mut self, message: &ipfix::Message, error: &std::io::Error) {

@@ -122,10 +122,11 @@ pub(crate) async fn replay(
         &args.capture.display().to_string(),
         &summary,
     ));
-    Ok(if result.accounting.balanced {
-        Exit::Ok
-    } else {
-        Exit::No
+    let refused = result.exported.iter().any(|export| export.errors > 0);
+    Ok(match (result.accounting.balanced, refused) {
+        (false, _) => Exit::No,
+        (true, true) => Exit::Failed,
+        (true, false) => Exit::Ok,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use api::status::ExportStatus;
 use api::{Accounting, Flow};
 
 use super::capture::Capture;
@@ -53,6 +54,7 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
         flows,
         records,
         accounting,
+        exported,
         judged,
     } = summary.result;
     let total = &accounting.total;
@@ -101,8 +103,37 @@ pub fn summary(name: &str, summary: &Summary<'_>) -> Page {
     if let Some(judged) = judged {
         would_drop(&mut page, judged);
     }
+    for export in exported {
+        collector(&mut page, export);
+    }
     balance(&mut page, accounting);
     page
+}
+
+/// What one collector got, and what it did not.
+fn collector(page: &mut Page, export: &ExportStatus) {
+    let refused = match &export.last_error {
+        Some(error) => format!(
+            " ({error}), {} not sent",
+            counted(export.not_sent, "record")
+        ),
+        None => String::new(),
+    };
+    let tone = if export.errors > 0 {
+        Tone::Bad
+    } else {
+        Tone::Plain
+    };
+    page.line(
+        tone,
+        format!(
+            "  ipfix {}: {} in {}, {}{refused}",
+            export.collector,
+            counted(export.records, "record"),
+            counted(export.messages, "message"),
+            counted(export.errors, "send error")
+        ),
+    );
 }
 
 fn balance(page: &mut Page, accounting: &Accounting) {
@@ -177,6 +208,41 @@ fn reasons(result: &Replayed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_collector_refused_is_told_apart_from_what_was_sent() {
+        let sent = ExportStatus {
+            collector: "192.0.2.1:4739".to_owned(),
+            personality: "biflow".to_owned(),
+            records: 1_221,
+            messages: 31,
+            bytes: 40_000,
+            not_sent: 0,
+            errors: 0,
+            last_error: None,
+        };
+        let refused = ExportStatus {
+            records: 0,
+            messages: 0,
+            bytes: 0,
+            not_sent: 221,
+            errors: 1,
+            last_error: Some("Connection refused".to_owned()),
+            ..sent.clone()
+        };
+        for (export, said) in [
+            (sent, "1,221 records in 31 messages, 0 send errors"),
+            (
+                refused,
+                "0 records in 0 messages, 1 send error (Connection refused), 221 records not sent",
+            ),
+        ] {
+            let mut page = Page::new();
+            collector(&mut page, &export);
+            let expected = format!("  ipfix 192.0.2.1:4739: {said}\n");
+            assert_eq!(page.render(false), expected);
+        }
+    }
 
     #[test]
     fn what_the_policy_would_have_dropped_is_told_apart() {

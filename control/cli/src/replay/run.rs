@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use api::flow::{FlowId, FlowsFormat};
 use api::policy::ApplyResult;
-use api::status::DataplaneState;
+use api::status::{DataplaneState, ExportStatus};
 use api::words::Action;
 use api::{Accounting, Flow, FlowsQuery, Status, endpoint};
 
@@ -34,7 +34,8 @@ const COLLECT_LIMIT: Duration = Duration::from_secs(60);
 const FETCH_LIMIT: Duration = Duration::from_secs(300);
 /// From being asked to stop to the end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// The same where records go to a collector, which may take them slowly.
+/// The same where records go to a collector, which may take them slowly; and how long the export may
+/// stand still before it is told as it is.
 const EXPORT_LIMIT: Duration = Duration::from_secs(120);
 /// Name of the port that the capture comes in at, in flows.
 const PORT_SHOWN: &str = "capture";
@@ -54,6 +55,8 @@ pub struct Replayed {
     pub records: u64,
     /// Where every packet went.
     pub accounting: Accounting,
+    /// What each collector got.
+    pub exported: Vec<ExportStatus>,
     /// What the policy would have done in the path; none without a policy.
     pub judged: Option<Judged>,
 }
@@ -144,7 +147,8 @@ impl<'a> Run<'a> {
         }
         self.finish_capture().await?;
         self.collect().await?;
-        match tokio::time::timeout(FETCH_LIMIT, self.fetch()).await {
+        let exported = self.exported().await?;
+        match tokio::time::timeout(FETCH_LIMIT, self.fetch(exported)).await {
             Ok(replayed) => replayed.map(Some),
             Err(_) => {
                 let what = "reading the flows from the control process";
@@ -286,7 +290,27 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn fetch(&self) -> Result<Replayed, CliError> {
+    /// Waits until every collected record was sent to every collector, or refused, or nothing has
+    /// moved for too long.
+    async fn exported(&self) -> Result<Vec<ExportStatus>, CliError> {
+        let done = |export: &ExportStatus| export.records + export.not_sent;
+        let (mut moved, mut moved_at) = (0, Instant::now());
+        loop {
+            let status = self.status().await?;
+            let slowest = status.export.iter().map(done).min();
+            let all = slowest.is_none_or(|done| done >= status.flows.collected);
+            if all || moved_at.elapsed() > EXPORT_LIMIT {
+                return Ok(status.export);
+            }
+            let sum = status.export.iter().map(done).sum();
+            if moved != sum {
+                (moved, moved_at) = (sum, Instant::now());
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn fetch(&self, exported: Vec<ExportStatus>) -> Result<Replayed, CliError> {
         let accounting = self
             .client
             .get::<Accounting>(endpoint::ACCOUNTING, &())
@@ -320,6 +344,7 @@ impl<'a> Run<'a> {
             flows,
             records: accounting.records.collected,
             accounting,
+            exported,
             judged: judged.map(|_| Judged { enforced, pending }),
         })
     }

@@ -191,6 +191,8 @@ impl Workspace {
             .clamp(1 << 10, RECORDS_KEPT_MAX);
         set(&mut table, "flows", "recent_max", whole(records));
         set(&mut table, "export", "when_full", "wait");
+        // The summary waits until the last message has been sent.
+        set(&mut table, "export", "flush", "100ms");
         let collectors: Vec<Value> = args
             .ipfix
             .iter()
