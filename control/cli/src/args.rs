@@ -1,14 +1,15 @@
 //! The command line. Every word that an operator can type is in this file.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-
 use std::str::FromStr;
 
 use api::TopQuery;
 use api::top::{Metric, TopBy};
 use api::words::UnknownWord;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::collector_spec::CollectorSpec;
@@ -42,12 +43,29 @@ pub struct Cli {
     #[arg(long, global = true, env = "RINGFENCE_SOCKET", value_name = "PATH",
           default_value = api::endpoint::SOCKET_PATH)]
     pub socket: PathBuf,
+    /// Whether the socket was named by the flag, which stands above other flags; the environment
+    /// does not.
+    #[arg(skip)]
+    pub socket_by_flag: bool,
     /// Print the API's JSON instead of a table
     #[arg(long, global = true)]
     pub json: bool,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Understands a command line.
+    ///
+    /// # Errors
+    /// It is wrong, or asks for help.
+    pub fn parse_line(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.socket_by_flag = matches.value_source("socket") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
 }
 
 /// Everything the command can do.
@@ -135,7 +153,8 @@ pub struct UpArgs {
     /// Port to listen on; replaces the lanes of the configuration; repeatable
     #[arg(long, value_name = "PORT")]
     pub mirror: Vec<PortSpec>,
-    /// Directory for sockets [default: the directory of --socket]
+    /// Directory for sockets, that of control too unless --socket is given
+    /// [default: the directory of --socket]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Directory for what must survive a restart

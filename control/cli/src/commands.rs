@@ -42,7 +42,10 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
         output,
     };
     match cli.command {
-        Command::Up(up) => up::up(&up, &cli.socket, output).await,
+        Command::Up(up) => {
+            let socket = up::socket(&up, &cli.socket, cli.socket_by_flag);
+            up::up(&up, &socket, output).await
+        }
         Command::Status => context.status().await,
         Command::Flows(flows) => context.flows(&flows).await,
         Command::Top(top) => context.top(top).await,

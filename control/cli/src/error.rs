@@ -32,6 +32,16 @@ pub enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// `up` may not write where the sockets are to be.
+    #[error("cannot write {path}: {source}; run as root, or give --run-dir DIR and --state-dir DIR \
+             that are yours, and ports that need no privilege, for example \
+             `--mirror pcap:in=FILE`", path = path.display())]
+    NotRoot {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Standard output cannot be written; never a broken pipe.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

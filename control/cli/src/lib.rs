@@ -30,8 +30,6 @@ mod up;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::Cli;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -44,7 +42,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(child) = process::BoundChild::asked(&arguments) {
         return child.become_it().into();
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::parse_line(arguments) {
         Ok(cli) => cli,
         Err(message) => {
             let exit = if message.use_stderr() {

@@ -6,6 +6,7 @@
 
 mod timeouts;
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -65,6 +66,15 @@ enum Waited {
     Stop(&'static str),
 }
 
+/// Control's socket: as the flag `--socket` says, else in `--run-dir`, else as the environment says or
+/// where it always is.
+pub(crate) fn socket(args: &UpArgs, socket: &Path, by_flag: bool) -> PathBuf {
+    match &args.run_dir {
+        Some(run_dir) if !by_flag => run_dir.join("control.sock"),
+        _ => socket.to_owned(),
+    }
+}
+
 /// Starts both processes and stays until they end.
 pub(crate) async fn up(args: &UpArgs, socket: &Path, output: Output) -> Result<Exit, CliError> {
     let mut signals = Signals::new().map_err(CliError::Runtime)?;
@@ -101,7 +111,7 @@ async fn prepare(args: &UpArgs, socket: &Path, output: Output) -> Result<Option<
     let (plan, mut control) = plan(args, socket)?;
     let dataplane = timeouts::in_force(&plan.programs.dataplane, &plan.dataplane_config).await?;
     timeouts::overlay(&mut control, &dataplane);
-    configuration::write(&plan.control_config, &control)?;
+    configuration::write(&plan.control_config, &control).map_err(forbidden)?;
     Ok(Some(plan))
 }
 
@@ -121,10 +131,7 @@ fn plan(args: &UpArgs, socket: &Path) -> Result<(Plan, Table), CliError> {
         .or_else(|| configuration::text(&dataplane, "dataplane", "run_dir").map(PathBuf::from))
         .or_else(|| socket.parent().map(Path::to_owned))
         .unwrap_or_else(|| PathBuf::from("."));
-    let socket = match (&args.run_dir, socket == Path::new(endpoint::SOCKET_PATH)) {
-        (Some(run_dir), true) => run_dir.join("control.sock"),
-        _ => socket.to_owned(),
-    };
+    let socket = socket.to_owned();
     overlay_dataplane(&mut dataplane, args, &run_dir);
     overlay_control(&mut control, args, &run_dir, &socket);
     if !dataplane.contains_key("lane") {
@@ -136,15 +143,17 @@ fn plan(args: &UpArgs, socket: &Path) -> Result<(Plan, Table), CliError> {
     }
     refuse_second(&socket, "a control process")?;
     refuse_second(&run_dir.join("dataplane.sock"), "a dataplane process")?;
-    std::fs::create_dir_all(&run_dir).map_err(|source| CliError::Unwritable {
-        path: run_dir.clone(),
-        source,
-    })?;
+    std::fs::create_dir_all(&run_dir)
+        .map_err(|source| CliError::Unwritable {
+            path: run_dir.clone(),
+            source,
+        })
+        .map_err(forbidden)?;
     let (dataplane_config, control_config) = (
         run_dir.join("up-dataplane.toml"),
         run_dir.join("up-control.toml"),
     );
-    configuration::write(&dataplane_config, &dataplane)?;
+    configuration::write(&dataplane_config, &dataplane).map_err(forbidden)?;
     let ready_timeout = Duration::from_secs(args.ready_timeout);
     let plan = Plan {
         programs,
@@ -237,6 +246,16 @@ fn overlay_control(table: &mut Table, args: &UpArgs, run_dir: &Path, socket: &Pa
             .map(|collector| Value::Table(collector.to_table()))
             .collect();
         configuration::set(table, "export", "collectors", collectors);
+    }
+}
+
+/// Says what to do where the directory of the sockets is not ours to write.
+fn forbidden(error: CliError) -> CliError {
+    match error {
+        CliError::Unwritable { path, source } if source.kind() == ErrorKind::PermissionDenied => {
+            CliError::NotRoot { path, source }
+        }
+        other => other,
     }
 }
 

@@ -299,6 +299,62 @@ fn up_starts_nothing_with_a_policy_that_is_not_valid() {
 }
 
 #[test]
+fn a_flag_names_the_socket_and_the_environment_does_not_overrule_it() {
+    let installation = Installation::with("cat $2; exit 7");
+    let text = |name| installation.path(name).display().to_string();
+    let (run_dir, own) = (text("run"), text("own.sock"));
+    for (given, socket) in [
+        (&[][..], text("control.sock")),
+        (&["--run-dir", &run_dir], text("run/control.sock")),
+        (&["--run-dir", &run_dir, "--socket", &own], own.clone()),
+    ] {
+        let ended = installation.run(&[LANE, given].concat());
+        let line = format!("| [api]\ncontrol   | socket = \"{socket}\"\n");
+        assert!(ended.stderr.contains(&line), "{given:?}: {ended:?}");
+    }
+    let ended =
+        installation.run(&[&["--socket", &own][..], LANE, &["--run-dir", &run_dir]].concat());
+    assert!(
+        ended.stderr.contains(&own),
+        "before the command too: {ended:?}"
+    );
+}
+
+#[test]
+fn up_without_the_right_to_write_says_what_to_do() {
+    use std::os::unix::process::CommandExt;
+    let installation = Installation::with("exit 7");
+    let denied = installation.path("denied");
+    std::fs::create_dir(&denied).expect("a directory");
+    for (path, mode) in [(installation.directory.path(), 0o755), (&denied, 0o555)] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("ours");
+    }
+    let below = denied.join("below");
+    for (run_dir, path) in [
+        (&denied, denied.join("up-dataplane.toml")),
+        (&below, below.clone()),
+    ] {
+        let run_dir = run_dir.display().to_string();
+        let mut command = installation.command(&[LANE, &["--run-dir", &run_dir]].concat());
+        if rustix::process::getuid().is_root() {
+            command.uid(65_534);
+        }
+        let child = {
+            let _alone = alone();
+            command.spawn().expect("the command starts")
+        };
+        let ended = Ended::from(child.wait_with_output().expect("it ends"));
+        assert_eq!(ended.code, Some(4), "{ended:?}");
+        let expected = format!(
+            "error: cannot write {}: Permission denied (os error 13); run as root, or give \
+             --run-dir DIR and --state-dir DIR that are yours, and ports that need no privilege",
+            path.display()
+        );
+        assert!(ended.stderr.starts_with(&expected), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_process_killed_by_a_signal_is_told_with_the_signal() {
     let installation = Installation::with("kill -SEGV $$");
     let ended = installation.run(LANE);
