@@ -291,3 +291,45 @@ fn open(address: std::net::SocketAddr) -> std::io::Result<UdpSocket> {
     socket.connect(address)?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::StoredFlow;
+
+    /// What is counted once 500 records were offered to a collector and the exporter was stopped.
+    fn exported(address: std::net::SocketAddr) -> ExportCounts {
+        let config = ExportConfig {
+            collectors: vec![address.to_string().parse().unwrap()],
+            ..ExportConfig::default()
+        };
+        let exporter = Exporter::start(&config, &Arc::default()).unwrap();
+        let record: abi::FlowRecord = zerocopy::FromZeros::new_zeroed();
+        let batch: Batch = (1..=500).map(|seq| StoredFlow { seq, record }).collect();
+        exporter.queues().offer(&batch);
+        exporter.stop();
+        exporter.counts().remove(0).1
+    }
+
+    #[test]
+    fn records_that_a_collector_refuses_are_not_counted_as_sent() {
+        let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = collector.local_addr().unwrap();
+        let counts = exported(address);
+        assert_eq!(
+            (counts.records, counts.not_sent, counts.errors),
+            (500, 0, 0)
+        );
+        assert!(
+            counts.messages > 1 && counts.last_error.is_none(),
+            "{counts:?}"
+        );
+        drop(collector);
+        let counts = exported(address);
+        assert_eq!((counts.records, counts.not_sent), (0, 500));
+        assert_eq!((counts.messages, counts.bytes), (0, 0));
+        assert!(counts.errors > 1, "{counts:?}");
+        let last = counts.last_error.unwrap_or_default();
+        assert!(last.contains("refused"), "{last}");
+    }
+}

@@ -629,33 +629,6 @@ fn collectors_get_every_flow_with_its_names() {
 }
 
 #[test]
-fn records_that_a_collector_refuses_are_not_counted_as_sent() {
-    let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
-    let mut control = Box::new(|config| {
-        config.export.collectors = vec![address.to_string().parse().unwrap()];
-        config.export.flush = control::config::Span::ms(10);
-    });
-    let mut dataplane = TestDataplane::start(&control.config);
-    control.client.wait_running();
-    for number in 0..50 {
-        dataplane.push(0, &record(None, number));
-    }
-    control.collected(50);
-    control.client.wait("refused", |s| {
-        s.export[0].records + s.export[0].not_sent == 50
-    });
-    let status = control.client.status();
-    let export = &status.export[0];
-    assert_eq!((export.records, export.not_sent), (0, 50));
-    assert_eq!((export.messages, export.errors > 0), (0, true));
-    let last = export.last_error.as_deref().unwrap_or_default();
-    assert!(last.contains("refused"), "{last}");
-    control.stop();
-}
-
-#[test]
 fn a_metrics_port_that_is_taken_is_told_with_what_to_change() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
