@@ -31,6 +31,28 @@ pub(crate) struct TcpSegment {
     pub(crate) payload_bytes: u32,
 }
 
+impl TcpSegment {
+    /// The segment that `side` sent; `None` where the transport is not TCP.
+    #[inline(always)]
+    pub(crate) const fn of(side: Side, transport: &TransportFacts) -> Option<Self> {
+        match *transport {
+            TransportFacts::Tcp {
+                flags,
+                seq,
+                ack,
+                payload_bytes,
+            } => Some(Self {
+                side,
+                flags,
+                seq,
+                ack,
+                payload_bytes,
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl FlowCache {
     /// Counts one packet in a flow that [`FlowCache::find`] found, unless the flow is over.
     ///
@@ -94,20 +116,7 @@ impl FlowCache {
         if packets_over || bytes_over || fresh || first_of_side {
             self.count_rare(slot, side, facts, now, [packets_over, bytes_over]);
         }
-        if let TransportFacts::Tcp {
-            flags,
-            seq,
-            ack,
-            payload_bytes,
-        } = facts.transport
-        {
-            let segment = TcpSegment {
-                side,
-                flags,
-                seq,
-                ack,
-                payload_bytes,
-            };
+        if let Some(segment) = TcpSegment::of(side, &facts.transport) {
             self.tcp(slot, &segment, now);
         }
         if first_of_side && !self.hot[slot].is_established() {

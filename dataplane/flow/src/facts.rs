@@ -182,10 +182,9 @@ impl KeyedPacket {
 
     #[inline(always)]
     fn fill(&mut self, ip: &IpHeader, (src_port, dst_port): packet::PortPair, proto: u8) {
-        let (src, dst) = (ip.src, ip.dst);
         let tuple = Tuple {
-            src,
-            dst,
+            src: ip.src,
+            dst: ip.dst,
             src_port,
             dst_port,
             proto,

@@ -3,7 +3,7 @@
 //! One worker of the dataplane owns one [`FlowCache`] and calls it in phases, burst by burst:
 //!
 //! ```text
-//! for packet   let packet.read_plain(frame), or by classify(&headers, &key_options)
+//! for packet   packet.read_plain(frame), or by classify(&headers, &key_options)
 //!              let hash = cache.hash(&key); cache.prefetch_bucket(hash)
 //! for packet   let likely = cache.prefetch_entry(hash, key.proto())
 //! for packet   cache.pass(&gate, likely, &packet, now, &mut passed)           nearly always true

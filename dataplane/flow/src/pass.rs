@@ -4,7 +4,7 @@
 use crate::account::{TcpSegment, follow_sequence};
 use crate::cache::{FlowCache, LikelyEntry};
 use crate::entry::Gate;
-use crate::facts::{KeyedPacket, TransportFacts};
+use crate::facts::KeyedPacket;
 
 /// What [`FlowCache::pass`] has counted in flows and not yet in the cache's counters. A caller keeps
 /// it over a burst and hands it to [`FlowCache::take_passed`] before it calls anything else of the cache.
@@ -53,24 +53,11 @@ impl FlowCache {
         if !(only_counts && is_fresh && gate.admits(hot, side) && hot.key.is(key)) {
             return false;
         }
-        if let TransportFacts::Tcp {
-            flags,
-            seq,
-            ack,
-            payload_bytes,
-        } = facts.transport
-        {
-            if !hot.expects(side, flags) {
+        if let Some(segment) = TcpSegment::of(side, &facts.transport) {
+            if !hot.expects(side, segment.flags) {
                 return false;
             }
             if self.options.tcp_quality && hot.is_established() {
-                let segment = TcpSegment {
-                    side,
-                    flags,
-                    seq,
-                    ack,
-                    payload_bytes,
-                };
                 follow_sequence(&mut self.cold[slot], &segment);
             }
         }
