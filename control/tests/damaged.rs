@@ -8,7 +8,7 @@ mod support;
 
 use api::policy::PolicyState;
 use api::status::{Check, CheckState, Doctor};
-use support::{Client, POLICY, TestDataplane, config};
+use support::{Client, POLICY, TestDataplane, with_dataplane};
 
 fn policy_check(client: &Client) -> Check {
     let doctor: Doctor = client.get("/v1/doctor");
@@ -18,25 +18,19 @@ fn policy_check(client: &Client) -> Check {
 
 #[test]
 fn a_damaged_policy_and_a_dataplane_without_one_fail_the_doctor_until_it_is_applied_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let client = Client(config.api_socket());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let start = || runtime.block_on(control::start(config.clone())).unwrap();
-
-    let running = start();
-    let dataplane = TestDataplane::start(&config);
-    client.wait_running();
-    let first = client.apply(POLICY).unwrap();
+    let (mut control, dataplane) = with_dataplane();
+    let first = control.client.apply(POLICY).unwrap();
     drop(dataplane);
-    runtime.block_on(running.stop());
-    let text = dir
+    control.stop();
+    let text = control
+        .dir
         .path()
         .join(format!("state/revisions/{}.toml", first.revision));
     std::fs::write(&text, "[policy]\nname = \"not what was applied\"\n").unwrap();
 
-    let running = start();
-    let dataplane = TestDataplane::start(&config);
+    control.start();
+    let dataplane = TestDataplane::start(&control.config);
+    let client = &control.client;
     client.wait_running();
     let status = client.status();
     assert_eq!(
@@ -44,7 +38,7 @@ fn a_damaged_policy_and_a_dataplane_without_one_fail_the_doctor_until_it_is_appl
         (PolicyState::Waiting, 1)
     );
     assert_eq!(status.dataplane.workers[0].policy_epoch, 0);
-    let check = policy_check(&client);
+    let check = policy_check(client);
     assert_eq!(check.state, CheckState::Failed, "{check:?}");
     assert!(
         check.what.starts_with(
@@ -68,20 +62,14 @@ fn a_damaged_policy_and_a_dataplane_without_one_fail_the_doctor_until_it_is_appl
 
     let again = client.apply(POLICY).unwrap();
     assert_eq!((again.epoch, &again.revision), (2, &first.revision));
-    assert_ne!(policy_check(&client).state, CheckState::Failed);
+    assert_ne!(policy_check(client).state, CheckState::Failed);
     assert_eq!(std::fs::read_to_string(&text).unwrap(), POLICY);
-    runtime.block_on(running.stop());
 }
 
 #[test]
 fn segments_that_enforce_no_longer_are_told_when_a_policy_is_applied() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let client = Client(config.api_socket());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let running = runtime.block_on(control::start(config.clone())).unwrap();
-    let _dataplane = TestDataplane::start(&config);
-    client.wait_running();
+    let (control, _dataplane) = with_dataplane();
+    let client = &control.client;
     let told = |text: &str| {
         let warnings = client.apply(text).unwrap().warnings;
         warnings.into_iter().map(|w| w.what).collect::<Vec<_>>()
@@ -96,18 +84,12 @@ fn segments_that_enforce_no_longer_are_told_when_a_policy_is_applied() {
         ]
     );
     assert_eq!(client.apply("").unwrap_err().0, 422);
-    runtime.block_on(running.stop());
 }
 
 #[test]
 fn explain_takes_the_address_of_the_other_ends_family() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let client = Client(config.api_socket());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let running = runtime.block_on(control::start(config.clone())).unwrap();
-    let _dataplane = TestDataplane::start(&config);
-    client.wait_running();
+    let (control, _dataplane) = with_dataplane();
+    let client = &control.client;
     let both = POLICY.replace("[\"10.0.1.10\"]", "[\"10.0.1.10\", \"fd00:1::10\"]");
     client.apply(&both).unwrap();
     let explain = |src: &str, dst: &str, service: &str| {
@@ -144,5 +126,4 @@ fn explain_takes_the_address_of_the_other_ends_family() {
         (four.src.mode, four.dst.mode),
         (Some(api::words::Mode::Enforce), None)
     );
-    runtime.block_on(running.stop());
 }

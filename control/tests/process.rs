@@ -12,81 +12,11 @@ use api::policy::{
 };
 use api::status::DataplaneState;
 use api::{Accounting, Drops, Explain, Flow, Ports, Top, Ts};
-use control::{Config, Running};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
-use support::{Behaviour, Client, POLICY, TestDataplane, config, denied, record};
-use tempfile::TempDir;
-
-/// A control process in a directory of its own, and its client.
-struct Box {
-    dir: TempDir,
-    config: Config,
-    runtime: tokio::runtime::Runtime,
-    running: Option<Running>,
-    client: Client,
-}
-
-impl Box {
-    fn new(adjust: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = config(dir.path());
-        adjust(&mut config);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let client = Client(config.api_socket());
-        let mut this = Self {
-            dir,
-            config,
-            runtime,
-            running: None,
-            client,
-        };
-        this.start();
-        this
-    }
-
-    fn start(&mut self) {
-        let running = self.runtime.block_on(control::start(self.config.clone()));
-        self.running = Some(running.unwrap());
-    }
-
-    fn stop(&mut self) {
-        let running = self.running.take().unwrap();
-        self.runtime.block_on(running.stop());
-    }
-
-    fn flows(&self, query: &str) -> Vec<Flow> {
-        self.client
-            .get::<api::flow::Flows>(&format!("/v1/flows?{query}"))
-            .flows
-    }
-
-    fn collected(&self, count: u64) {
-        self.client
-            .wait("collected", |s| s.flows.collected == count);
-    }
-}
-
-impl Drop for Box {
-    fn drop(&mut self) {
-        if self.running.is_some() {
-            self.stop();
-        }
-    }
-}
-
-fn with_dataplane() -> (Box, TestDataplane) {
-    let control = Box::new(|_| {});
-    let dataplane = TestDataplane::start(&control.config);
-    control.client.wait_running();
-    (control, dataplane)
-}
+use support::{Behaviour, Box, POLICY, TestDataplane, denied, record, with_dataplane};
 
 #[test]
 fn records_come_out_named_counted_and_balanced() {

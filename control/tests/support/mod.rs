@@ -9,6 +9,7 @@ use abi::{
     Action, CoreCounters, FlowRecord, Mode, PortCounters, Producer, Region, RegionOptions,
     VerdictSource,
 };
+use control::Running;
 use control::config::{Config, Listen, Span};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Longest wait for anything; nothing takes a tenth of it.
 const WAIT: Duration = Duration::from_secs(20);
@@ -500,4 +502,73 @@ impl Client {
             s.dataplane.state == api::status::DataplaneState::Running
         });
     }
+}
+
+/// A control process in a directory of its own, and its client.
+pub(crate) struct Box {
+    pub(crate) dir: TempDir,
+    pub(crate) config: Config,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) running: Option<Running>,
+    pub(crate) client: Client,
+}
+
+impl Box {
+    pub(crate) fn new(adjust: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        adjust(&mut config);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let client = Client(config.api_socket());
+        let mut this = Self {
+            dir,
+            config,
+            runtime,
+            running: None,
+            client,
+        };
+        this.start();
+        this
+    }
+
+    pub(crate) fn start(&mut self) {
+        let running = self.runtime.block_on(control::start(self.config.clone()));
+        self.running = Some(running.unwrap());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        self.runtime.block_on(running.stop());
+    }
+
+    pub(crate) fn flows(&self, query: &str) -> Vec<api::Flow> {
+        self.client
+            .get::<api::flow::Flows>(&format!("/v1/flows?{query}"))
+            .flows
+    }
+
+    pub(crate) fn collected(&self, count: u64) {
+        self.client
+            .wait("collected", |s| s.flows.collected == count);
+    }
+}
+
+impl Drop for Box {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.stop();
+        }
+    }
+}
+
+/// One with its dataplane, both running.
+pub(crate) fn with_dataplane() -> (Box, TestDataplane) {
+    let control = Box::new(|_| {});
+    let dataplane = TestDataplane::start(&control.config);
+    control.client.wait_running();
+    (control, dataplane)
 }
