@@ -32,6 +32,8 @@ pub struct Dataplane {
 #[derive(Debug, Default)]
 struct State {
     connected: bool,
+    /// Links that told the policy in force.
+    links: u64,
     incompatible: bool,
     /// It said Shutdown, or its region says so.
     stopped: bool,
@@ -139,6 +141,12 @@ impl Dataplane {
         self.state().connected
     }
 
+    /// Links that came up so far, each with a [`LinkEvent::InForce`].
+    #[must_use]
+    pub fn links(&self) -> u64 {
+        self.state().links
+    }
+
     /// What is known now.
     #[must_use]
     pub fn view(&self) -> DataplaneView {
@@ -179,6 +187,13 @@ impl Dataplane {
 }
 
 impl State {
+    /// A link is up; its number.
+    fn note_link(&mut self) -> u64 {
+        self.connected = true;
+        self.links += 1;
+        self.links
+    }
+
     /// Reads counters and facts; where no consistent copy can be had, the last one stays.
     fn read_region(&mut self) {
         let Some(region) = self.region.clone() else {

@@ -1,7 +1,8 @@
 //! The policy: check, compile, publish, remember; and bring it back after a restart of either side.
 //!
 //! A change is on disk before it is published and in force on disk only after every core has
-//! adopted it. One change at a time.
+//! adopted it. One change at a time: a second one is refused, and each waits for what the service
+//! itself has to bring back when a link comes up.
 
 mod check;
 mod restore;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::{NOTE_BYTES_MAX, PolicyRecord, Store, hash_hex};
+use tokio::sync::watch;
 
 /// Text of a policy that is taken from a request, bytes.
 pub const POLICY_BYTES_MAX: usize = policy::limits::TEXT_BYTES_MAX;
@@ -92,8 +94,13 @@ pub struct PolicyService {
     first_file: Mutex<Option<PathBuf>>,
     current: Mutex<Current>,
     outcomes: Mutex<PolicyOutcomes>,
-    /// Held while one change is under way.
+    /// Held while somebody's change is under way; whoever comes second is refused.
+    changing: tokio::sync::Mutex<()>,
+    /// Held while anything is published, this process's own restoring too; whoever comes second
+    /// waits.
     busy: tokio::sync::Mutex<()>,
+    /// Links whose policy was compared with the wanted one.
+    compared_links: watch::Sender<u64>,
 }
 
 /// A policy text that can be published.
@@ -175,7 +182,9 @@ impl PolicyService {
             first_file: Mutex::new(config.policy.file.clone()),
             current: Mutex::new(current),
             outcomes: Mutex::default(),
+            changing: tokio::sync::Mutex::new(()),
             busy: tokio::sync::Mutex::new(()),
+            compared_links: watch::Sender::new(0),
         })
     }
 
@@ -228,11 +237,22 @@ impl PolicyService {
                 return Err(ApiError::new(ErrorCode::BadRequest, message));
             }
         }
-        let Ok(_busy) = self.busy.try_lock() else {
+        let Ok(_changing) = self.changing.try_lock() else {
             let message = "another change of policy is under way; try again when it has ended";
             return Err(ApiError::new(ErrorCode::Busy, message));
         };
+        self.compared().await;
+        let _busy = self.busy.lock().await;
         self.publish(text, change, None).await
+    }
+
+    /// Waits until what the present link told is compared with the wanted policy: a change before
+    /// that would be taken for what the dataplane should not have.
+    async fn compared(&self) {
+        let links = self.dataplane.links();
+        let mut compared = self.compared_links.subscribe();
+        // The sender lives as long as the service.
+        let _ = compared.wait_for(|compared| *compared >= links).await;
     }
 
     /// Publishes a text; where it is to be in force `again`, its record stays as it was but for

@@ -370,6 +370,55 @@ fn a_dataplane_that_comes_back_without_policy_gets_it_again_under_a_higher_epoch
 }
 
 #[test]
+fn a_change_while_the_policy_is_restored_waits_for_it() {
+    let (control, mut dataplane) = with_dataplane();
+    control.client.apply(POLICY).unwrap();
+    dataplane.close(false);
+    control.client.wait("disconnected", |s| {
+        s.dataplane.state == DataplaneState::Disconnected
+    });
+    dataplane.forget_policy();
+    dataplane.set_behaviour(Behaviour::Hold);
+    dataplane.listen();
+    control.client.wait("connected", |s| {
+        s.dataplane.state == DataplaneState::Running
+    });
+    let other = POLICY.replace("web-to-db", "web-may-ask-db");
+    let applied = std::thread::scope(|scope| {
+        let change = scope.spawn(|| control.client.apply(&other));
+        std::thread::sleep(Duration::from_millis(100));
+        dataplane.set_behaviour(Behaviour::Adopt);
+        change.join().unwrap().unwrap()
+    });
+    assert_eq!((applied.epoch, dataplane.published()), (3, vec![1, 2, 3]));
+    let log: PolicyLog = control.client.get("/v1/policy/log");
+    let changes: Vec<_> = log.entries.iter().map(|e| e.change).collect();
+    let expected = [
+        PolicyChange::Apply,
+        PolicyChange::Restore,
+        PolicyChange::Apply,
+    ];
+    assert_eq!(changes, expected);
+}
+
+#[test]
+fn a_second_change_is_refused_while_the_first_is_under_way() {
+    let (control, dataplane) = with_dataplane();
+    dataplane.set_behaviour(Behaviour::Hold);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| control.client.apply(POLICY));
+        control
+            .client
+            .wait("publishing", |s| s.policy.state == PolicyState::Publishing);
+        let (status, error) = control.client.apply(POLICY).unwrap_err();
+        assert_eq!((status, error.code), (409, ErrorCode::Busy));
+        dataplane.set_behaviour(Behaviour::Adopt);
+        assert_eq!(first.join().unwrap().unwrap().epoch, 1);
+    });
+    assert_eq!(dataplane.published(), [1]);
+}
+
+#[test]
 fn a_control_process_that_comes_back_publishes_nothing_and_loses_no_record() {
     let (mut control, mut dataplane) = with_dataplane();
     let before = Ts(control::clock::now_ns());

@@ -57,6 +57,8 @@ pub enum PublishError {
 pub enum LinkEvent {
     /// A link is up; this is what every core has adopted.
     InForce {
+        /// Number of the link, as [`Dataplane::links`] counts.
+        link: u64,
         /// Its epoch, 0 none.
         epoch: u64,
         /// SHA-256 of the image.
@@ -380,9 +382,13 @@ impl Talk {
             }
             Message::PolicyInForce { epoch, image_hash } => {
                 self.in_force_told = true;
-                self.dataplane.state().connected = true;
                 tracing::info!(epoch, "linked to the dataplane");
-                let _ = self.events.send(LinkEvent::InForce { epoch, image_hash });
+                let link = self.dataplane.state().note_link();
+                let _ = self.events.send(LinkEvent::InForce {
+                    link,
+                    epoch,
+                    image_hash,
+                });
             }
             Message::Adopted {
                 workers,

@@ -22,8 +22,9 @@ impl PolicyService {
             tokio::select! {
                 event = events.recv() => match event {
                     None => return,
-                    Some(LinkEvent::InForce { epoch, image_hash }) => {
+                    Some(LinkEvent::InForce { link, epoch, image_hash }) => {
                         self.compare(epoch, hex(&image_hash)).await;
+                        self.compared_links.send_replace(link);
                     }
                     Some(LinkEvent::Image { epoch, image }) => self.learn_image(epoch, image),
                 },

@@ -68,6 +68,8 @@ action = "allow"
 pub(crate) enum Behaviour {
     Adopt,
     Refuse,
+    /// Adopts as soon as it is told to behave otherwise.
+    Hold,
     /// Adopts, and the link breaks before the answer.
     AdoptAndHangUp,
 }
@@ -163,6 +165,11 @@ impl TestDataplane {
 
     pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// Loses its policy, as a dataplane whose host was started again.
+    pub(crate) fn forget_policy(&self) {
+        self.played.lock().unwrap().in_force = (0, [0; 32]);
     }
 
     /// Epochs published to it, in order.
@@ -289,6 +296,14 @@ impl Talk {
     }
 
     fn act(&self, stream: &mut UnixStream, message: Message) {
+        let held = Instant::now();
+        let publishes = matches!(message, Message::PublishImage { .. });
+        while publishes
+            && *self.behaviour.lock().unwrap() == Behaviour::Hold
+            && held.elapsed() < WAIT
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut played = self.played.lock().unwrap();
         match message {
             Message::Hello(hello) => {
