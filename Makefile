@@ -22,7 +22,7 @@ demo: build     ## watch real hosts talk through the appliance, and be stopped b
 	@tests/demo/demo.sh
 
 bench: build    ## measure beside dpdk-testpmd; results go to perf/results
-	$(CARGO) run --release --locked -p ringfence-perf -- first-look --results perf/results
+	$(CARGO) run --release --locked -p ringfence-perf -- bench --results perf/results
 
 fuzz: setup     ## run every fuzz target for FUZZ_SECONDS (60) each
 	@tests/fuzz.sh $(FUZZ_SECONDS)

@@ -1,5 +1,6 @@
 //! What the figures were taken on.
 
+use std::path::Path;
 use std::process::Command;
 
 /// Machine, kernel, DPDK and commit.
@@ -36,6 +37,35 @@ impl Machine {
                 .unwrap_or(0),
             date: output("date", &["-u", "+%Y-%m-%d"]),
         }
+    }
+
+    /// The head of a page of results.
+    pub(crate) fn headline(&self) -> String {
+        format!(
+            "# {} on {}\n\n{} CPUs, kernel {}, DPDK {}, {}, commit {}, {} hugepages of 2 MiB free.\n",
+            self.date,
+            self.cpu,
+            self.cpus,
+            self.kernel,
+            self.dpdk,
+            self.rustc,
+            self.commit,
+            self.hugepages_free,
+        )
+    }
+
+    /// Writes `DATE-MACHINE.md` and `.json` into `dir`.
+    pub(crate) fn keep(&self, dir: &Path, text: &str, json: &str) -> Result<(), String> {
+        let words = self.cpu.split(|c: char| !c.is_alphanumeric());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let machine = words.join("-").to_lowercase();
+        let stem = dir.join(format!("{}-{machine}", self.date));
+        std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        for (extension, text) in [("md", text), ("json", json)] {
+            let path = stem.with_extension(extension);
+            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::machine::Machine;
 use crate::median;
 use crate::peer::Peer;
+use crate::rows::{Check, Outcome};
 use crate::subject::Measured;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -37,6 +39,35 @@ impl Cell {
     fn ratio(&self) -> f64 {
         median(&mut self.rates()) / median(&mut self.peer.clone())
     }
+
+    /// As a row: the ratio of the medians, its spread run by run.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let pairs = self.rates().into_iter().zip(self.peer.iter().copied());
+        let ratios: Vec<f64> = pairs.map(|(subject, peer)| subject / peer).collect();
+        let unaccounted: i128 = self.subject.iter().map(|m| m.unaccounted.abs()).sum();
+        Outcome {
+            value: self.ratio(),
+            spread: (
+                ratios.iter().copied().fold(f64::INFINITY, f64::min),
+                ratios.iter().copied().fold(0.0, f64::max),
+            ),
+            samples: BTreeMap::from([
+                ("subject_pps".to_owned(), self.rates()),
+                ("peer_pps".to_owned(), self.peer.clone()),
+            ]),
+            checks: vec![Check {
+                what: "every packet is accounted for".to_owned(),
+                holds: unaccounted == 0,
+            }],
+            facts: serde_json::Map::new(),
+            told: format!("{} and {} Mpps", spread(&self.rates()), spread(&self.peer)),
+            command: format!(
+                "ringfence-perf side-by-side --peer {} --flows {}",
+                self.peer_mode.name(),
+                self.flows
+            ),
+        }
+    }
 }
 
 /// All comparisons of one run of this program.
@@ -49,10 +80,9 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new() -> Self {
-        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         Self {
             machine: Machine::read(),
-            command: format!("ringfence-perf {command}"),
+            command: own_command(),
             cells: Vec::new(),
         }
     }
@@ -100,46 +130,20 @@ impl Report {
 
     /// Writes `DATE-MACHINE.md` and `.json` into `dir`.
     pub(crate) fn keep(&self, dir: &Path) -> Result<(), String> {
-        let machine: String = self
-            .machine
-            .cpu
-            .chars()
-            .map(|c| {
-                if c.is_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        let machine = machine
-            .split('-')
-            .filter(|word| !word.is_empty())
-            .collect::<Vec<_>>()
-            .join("-");
-        let stem = dir.join(format!("{}-{machine}", self.machine.date));
-        let m = &self.machine;
         let text = format!(
-            "# {} on {}\n\n{} CPUs, kernel {}, DPDK {}, {}, commit {}, {} hugepages of 2 MiB free.\n\nCommand: `{}`\n\n{}",
-            m.date,
-            m.cpu,
-            m.cpus,
-            m.kernel,
-            m.dpdk,
-            m.rustc,
-            m.commit,
-            m.hugepages_free,
+            "{}\nCommand: `{}`\n\n{}",
+            self.machine.headline(),
             self.command,
             self.table()
         );
-        std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let write = |extension: &str, text: String| {
-            let path = stem.with_extension(extension);
-            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        write("md", text)?;
-        write("json", self.json()?)
+        self.machine.keep(dir, &text, &self.json()?)
     }
+}
+
+/// How this program was called.
+pub(crate) fn own_command() -> String {
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    format!("ringfence-perf {command}")
 }
 
 fn spread(samples: &[f64]) -> String {

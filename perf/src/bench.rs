@@ -1,0 +1,180 @@
+//! Every row of a profile, with its target and whether it holds.
+
+use crate::machine::Machine;
+use crate::rows::{ALL, Effort, Outcome, Profile, Row};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// What `bench` takes.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which rows, and how long each.
+    #[arg(long, value_enum, default_value_t = Profile::Short)]
+    profile: Profile,
+    /// Only these rows, by name; see `--list`.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Alternating runs of each; by default 5.
+    #[arg(long)]
+    runs: Option<u32>,
+    /// Seconds of each run; by default 3 in the short profile and 6 in the full one.
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// CPU of the polling core.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// Where the results are kept; without it they are only printed.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// Name the rows and their targets, and run nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// A row that was run, or could not be.
+#[derive(serde::Serialize)]
+struct Ran {
+    name: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    target: String,
+    /// `holds`, `missed`, `told` or `not run`.
+    verdict: &'static str,
+    outcome: Option<Outcome>,
+    error: Option<String>,
+}
+
+impl Ran {
+    fn new(row: &Row, measured: Result<Outcome, String>) -> Self {
+        let (outcome, error) = match measured {
+            Ok(outcome) => (Some(outcome), None),
+            Err(error) => (None, Some(error)),
+        };
+        let verdict = match &outcome {
+            None => "not run",
+            Some(outcome) if outcome.checks.iter().any(|check| !check.holds) => "missed",
+            Some(outcome) => match row.target.holds(outcome.value) {
+                None => "told",
+                Some(true) => "holds",
+                Some(false) => "missed",
+            },
+        };
+        Self {
+            name: row.name,
+            what: row.what,
+            unit: row.unit,
+            target: row.target.to_string(),
+            verdict,
+            outcome,
+            error,
+        }
+    }
+}
+
+/// All rows of one run of this program.
+#[derive(serde::Serialize)]
+struct Results {
+    machine: Machine,
+    command: String,
+    rows: Vec<Ran>,
+}
+
+/// Runs the rows and prints the table; a row that cannot run here is told, not hidden.
+///
+/// # Errors
+/// A sentence: an unknown row, or the results cannot be kept.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let rows = chosen(options)?;
+    if options.list {
+        for row in rows {
+            println!(
+                "{:24} {} {:22} {}",
+                row.name, row.target, row.unit, row.what
+            );
+        }
+        return Ok(());
+    }
+    let effort = Effort {
+        runs: options.runs.unwrap_or(5),
+        seconds: options.seconds.unwrap_or(match options.profile {
+            Profile::Short => 3,
+            Profile::Full => 6,
+        }),
+        core: options.core,
+    };
+    let mut results = Results {
+        machine: Machine::read(),
+        command: crate::report::own_command(),
+        rows: Vec::new(),
+    };
+    for row in rows {
+        eprintln!("{}: {}", row.name, row.what);
+        let ran = Ran::new(row, (row.run)(&effort));
+        if let Some(error) = &ran.error {
+            eprintln!("{}: {error}", row.name);
+        }
+        results.rows.push(ran);
+    }
+    println!("{}", table(&results.rows));
+    match &options.results {
+        Some(dir) => keep(&results, dir),
+        None => Ok(()),
+    }
+}
+
+fn chosen(options: &Options) -> Result<Vec<&'static Row>, String> {
+    if options.only.is_empty() {
+        let in_profile = |row: &&Row| row.profile <= options.profile;
+        return Ok(ALL.iter().filter(in_profile).collect());
+    }
+    let named = options.only.iter().map(|name| {
+        let row = ALL.iter().find(|row| row.name == name);
+        row.ok_or_else(|| format!("no row `{name}`; `bench --profile full --list` names them"))
+    });
+    named.collect()
+}
+
+fn table(rows: &[Ran]) -> String {
+    let mut text = String::from(
+        "| what | measured (min..max) | target | verdict | medians |\n|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let (measured, told) = match (&row.outcome, &row.error) {
+            (Some(o), _) => (
+                format!(
+                    "{:.3} ({:.3}..{:.3}) {}",
+                    o.value, o.spread.0, o.spread.1, row.unit
+                ),
+                failed_checks(o),
+            ),
+            (None, error) => ("-".to_owned(), error.clone().unwrap_or_default()),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {measured} | {} | {} | {told} |",
+            row.what, row.target, row.verdict
+        );
+    }
+    text
+}
+
+/// The medians, and what did not hold beside the value.
+fn failed_checks(outcome: &Outcome) -> String {
+    let mut text = outcome.told.clone();
+    for check in outcome.checks.iter().filter(|check| !check.holds) {
+        let _ = write!(text, "; NOT: {}", check.what);
+    }
+    text
+}
+
+/// Writes `DATE-MACHINE.md` and `.json` into `dir`.
+fn keep(results: &Results, dir: &Path) -> Result<(), String> {
+    let text = format!(
+        "{}\nCommand: `{}`\n\n{}",
+        results.machine.headline(),
+        results.command,
+        table(&results.rows)
+    );
+    let json = serde_json::to_string_pretty(results).map_err(|error| error.to_string())?;
+    results.machine.keep(dir, &text, &json)
+}

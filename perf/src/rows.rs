@@ -1,0 +1,148 @@
+//! The registry of rows: what must be shown, the target of each, how it is run, and its verdict.
+//!
+//! A row is a function that measures and gives an [`Outcome`]; [`ALL`] names every one. To add a
+//! row, write the function where its job lives and add an entry here.
+
+use std::collections::BTreeMap;
+
+/// How much time a row may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Alternating runs of subject and peer.
+    pub(crate) runs: u32,
+    /// Seconds of each run.
+    pub(crate) seconds: u32,
+    /// CPU of the polling core; the rest of the harness stays off it.
+    pub(crate) core: usize,
+}
+
+/// What the value of a row must be.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the rows with targets are joining")
+)]
+pub(crate) enum Target {
+    /// This much or more.
+    AtLeast(f64),
+    /// This much or less.
+    AtMost(f64),
+    /// Told, not judged.
+    Told,
+}
+
+impl Target {
+    /// Whether `value` meets it; `None` where nothing is asked.
+    pub(crate) fn holds(self, value: f64) -> Option<bool> {
+        match self {
+            Self::AtLeast(least) => Some(value >= least),
+            Self::AtMost(most) => Some(value <= most),
+            Self::Told => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, ">= {least}"),
+            Self::AtMost(most) => write!(f, "<= {most}"),
+            Self::Told => write!(f, "-"),
+        }
+    }
+}
+
+/// A condition beside the value: `(what must be so, whether it is)`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Check {
+    /// A sentence that is true when `holds`.
+    pub(crate) what: String,
+    /// Whether it is.
+    pub(crate) holds: bool,
+}
+
+/// What a row gave.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub(crate) struct Outcome {
+    /// The figure that the target speaks of.
+    pub(crate) value: f64,
+    /// Its smallest and largest, run by run.
+    pub(crate) spread: (f64, f64),
+    /// Every sample by series, such as `subject_pps` and `peer_pps`, in the order taken.
+    pub(crate) samples: BTreeMap<String, Vec<f64>>,
+    /// What must hold beside the value.
+    pub(crate) checks: Vec<Check>,
+    /// Anything else worth keeping.
+    pub(crate) facts: serde_json::Map<String, serde_json::Value>,
+    /// One line for the table: the medians behind the value.
+    pub(crate) told: String,
+    /// The command that repeats it.
+    pub(crate) command: String,
+}
+
+/// Which profile runs a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// Under five minutes in all.
+    Short,
+    /// Everything.
+    Full,
+}
+
+/// One row of what must be shown.
+pub(crate) struct Row {
+    /// Short name, as given to `bench --only`.
+    pub(crate) name: &'static str,
+    /// What is measured, for people.
+    pub(crate) what: &'static str,
+    /// What `Outcome::value` is: `x testpmd macswap`, `M/s`, `%`.
+    pub(crate) unit: &'static str,
+    /// What it must be.
+    pub(crate) target: Target,
+    /// The least profile that runs it.
+    pub(crate) profile: Profile,
+    /// Measures it. `Err` with a sentence: it could not be run here.
+    pub(crate) run: fn(&Effort) -> Result<Outcome, String>,
+}
+
+/// Every row, in the order of the table.
+pub(crate) const ALL: &[Row] = &[
+    Row {
+        name: "first-look-macswap",
+        what: "established, 64 B, 100k flows, 10 rules, inline",
+        unit: "x testpmd macswap",
+        target: Target::Told,
+        profile: Profile::Short,
+        run: |effort| crate::side_by_side::first_look_row(crate::peer::Peer::Macswap, effort),
+    },
+    Row {
+        name: "first-look-5tswap",
+        what: "established, 64 B, 100k flows, 10 rules, inline",
+        unit: "x testpmd 5tswap",
+        target: Target::Told,
+        profile: Profile::Short,
+        run: |effort| crate::side_by_side::first_look_row(crate::peer::Peer::FiveTupleSwap, effort),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_row_has_a_name_of_its_own() {
+        let names: HashSet<_> = ALL.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn a_target_is_met_at_its_bound_and_missed_beyond_it() {
+        assert_eq!(Target::AtLeast(0.85).holds(0.85), Some(true));
+        assert_eq!(Target::AtLeast(0.85).holds(0.849), Some(false));
+        assert_eq!(Target::AtMost(2.0).holds(2.0), Some(true));
+        assert_eq!(Target::AtMost(2.0).holds(2.001), Some(false));
+        assert_eq!(Target::Told.holds(0.0), None);
+    }
+}
