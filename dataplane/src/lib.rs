@@ -23,6 +23,7 @@ pub mod exception;
 pub mod export;
 pub mod idle;
 mod judge;
+pub mod kernel_link;
 pub mod limits;
 pub mod policy_keeper;
 pub mod port;

@@ -14,6 +14,7 @@ use dataplane::control_link::{ControlLink, OpenError};
 use dataplane::core::{Core, CoreError};
 use dataplane::export::RecordSink;
 use dataplane::idle::Backoff;
+use dataplane::kernel_link::{KernelLink, LinkState};
 use dataplane::policy_keeper::PolicyKeeper;
 use dataplane::start::{Plan, StartError, Started};
 use dataplane::worker::Worker;
@@ -107,6 +108,7 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
     let Started {
         eal,
         ports,
+        kernel_links,
         lanes,
         facts: lane_facts,
         claims,
@@ -132,7 +134,7 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
             config, &region, index, subscriber, lanes, &clock, &flags,
         )?);
     }
-    let ports = PortCounting::new(config, &region, ports)?;
+    let ports = PortCounting::new(config, &region, ports, kernel_links)?;
     let mut main = Main {
         link,
         keeper,
@@ -405,7 +407,31 @@ impl Facts {
 
 /// Copies what the drivers count into the stats segment.
 struct PortCounting {
-    ports: Vec<(dpdk::Port, PortWriter, PortCounters)>,
+    ports: Vec<CountedPort>,
+}
+
+struct CountedPort {
+    port: dpdk::Port,
+    kernel_link: KernelLink,
+    writer: PortWriter,
+    counters: PortCounters,
+}
+
+impl CountedPort {
+    /// What the driver says, but where the kernel knows better.
+    fn link(&self) -> LinkState {
+        let driver = self.port.link();
+        match self.kernel_link.read() {
+            Some(kernel) => LinkState {
+                up: kernel.up && driver.up,
+                ..kernel
+            },
+            None => LinkState {
+                up: driver.up,
+                mbps: driver.speed_mbps,
+            },
+        }
+    }
 }
 
 impl PortCounting {
@@ -413,6 +439,7 @@ impl PortCounting {
         config: &ValidConfig,
         region: &Region,
         ports: Vec<dpdk::Port>,
+        kernel_links: Vec<KernelLink>,
     ) -> Result<Self, ProcessError> {
         use dataplane::config::LanePorts;
         let named = config
@@ -426,12 +453,18 @@ impl PortCounting {
                 LanePorts::Mirror(port) => vec![(lane, 2, port)],
             });
         let mut all = Vec::new();
-        for (index, (port, (lane, role, name))) in ports.into_iter().zip(named).enumerate() {
+        let ports = ports.into_iter().zip(kernel_links).zip(named).enumerate();
+        for (index, ((port, kernel_link), (lane, role, name))) in ports {
             let mut counters: PortCounters = zerocopy::FromZeros::new_zeroed();
             counters.role = role;
             counters.lane = lane as u64;
             counters.name = padded_name::<PORT_NAME_BYTES>(name);
-            all.push((port, region.port_writer(count(index))?, counters));
+            all.push(CountedPort {
+                port,
+                kernel_link,
+                writer: region.port_writer(count(index))?,
+                counters,
+            });
         }
         let mut counting = Self { ports: all };
         counting.commit(system_ns());
@@ -439,8 +472,9 @@ impl PortCounting {
     }
 
     fn commit(&mut self, now: u64) {
-        for (port, writer, counters) in &mut self.ports {
-            let (stats, link) = (port.stats(), port.link());
+        for counted in &mut self.ports {
+            let (stats, link) = (counted.port.stats(), counted.link());
+            let counters = &mut counted.counters;
             counters.read_ns = now;
             counters.rx_packets = stats.rx_packets;
             counters.rx_bytes = stats.rx_bytes;
@@ -451,8 +485,8 @@ impl PortCounting {
             counters.tx_errors = stats.tx_errors;
             counters.rx_no_buffer = stats.no_mbuf;
             counters.link_up = u64::from(link.up);
-            counters.link_mbps = u64::from(link.speed_mbps.unwrap_or(0));
-            writer.commit(counters);
+            counters.link_mbps = u64::from(link.mbps.unwrap_or(0));
+            counted.writer.commit(counters);
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::claim::{ClaimError, InterfaceClaim};
 use crate::config::{Hugepages, LanePorts, ValidConfig};
 use crate::dpdk_port::DpdkPort;
+use crate::kernel_link::KernelLink;
 use crate::worker::{InlineLane, LaneOf, MirrorLane};
 use abi::stats::{LaneFacts, LaneKind, NO_PORT, SHORT_NAME_BYTES, padded_name};
 use dpdk::{
@@ -92,6 +93,8 @@ pub struct Started {
     pub eal: Eal,
     /// All ports, in the order of the stats segment.
     pub ports: Vec<Port>,
+    /// What the kernel knows about the link of each.
+    pub kernel_links: Vec<KernelLink>,
     /// The lanes of each worker.
     pub lanes: Vec<Vec<LaneOf<DpdkPort>>>,
     /// The same lanes as `status` tells them.
@@ -142,10 +145,14 @@ impl Plan {
             ports.push(port);
             handles.push(handle);
         }
+        // Now, because a tap has its interface only since its port was started.
+        let interfaces = self.ports.iter().map(|port| port.spec.interfaces());
+        let kernel_links = interfaces.map(|names| KernelLink::watch(&names)).collect();
         let (lanes, facts) = deal_lanes(config, handles);
         Ok(Started {
             eal,
             ports,
+            kernel_links,
             lanes,
             facts,
             claims,

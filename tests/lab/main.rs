@@ -11,6 +11,7 @@ mod live_flows;
 mod policies;
 mod policy_changes;
 mod polling;
+mod port_links;
 mod second_appliance;
 mod verdicts;
 
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 9] = [
+    let groups: [Vec<Promise>; 10] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         bad_input::promises(),
         second_appliance::promises(),
         live_flows::promises(),
+        port_links::promises(),
     ];
     let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)
