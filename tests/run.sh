@@ -48,6 +48,8 @@ step laws 900 "$cargo" test -q --locked -p ringfence-tests --lib --bins --test t
 step rooms 2400 "$cargo" test -q --locked --workspace --exclude ringfence-tests --no-fail-fast
 # The ring between the processes under every interleaving; loom replaces its atomics, so it is built apart.
 step models 900 env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target/loom" "$cargo" test -q --locked --release -p ringfence-abi --test loom_ring
+# Instructions a packet, by callgrind: a figure that no other load disturbs.
+step counts 1500 "$cargo" test -q --release --locked -p ringfence-perf --test instructions -- --nocapture
 step no-dpdk 900 "$cargo" check -q --locked --no-default-features
 if [ "$built" = 0 ]; then
     step truth 1500 "$cargo" test -q --locked -p ringfence-tests --test truth -- --nocapture

@@ -9,6 +9,7 @@
 mod bench;
 mod first_look;
 mod machine;
+mod micro;
 mod peer;
 mod report;
 mod rows;
@@ -41,6 +42,10 @@ enum Job {
     FirstLook(first_look::Options),
     /// One cell: one peer, one kind of traffic, one policy.
     SideBySide(side_by_side::Options),
+    /// Instructions a packet, against the recorded ones; fails where they differ by more than 5 %.
+    Instructions(micro::instructions::Options),
+    /// The work that `instructions` counts, one kind of it; prints the packets counted.
+    Work(micro::work::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,8 @@ fn main() -> ExitCode {
         Job::Bench(options) => bench::run(&options),
         Job::FirstLook(options) => first_look::run(&options),
         Job::SideBySide(options) => side_by_side::run(&options),
+        Job::Instructions(options) => micro::instructions::run(&options),
+        Job::Work(options) => micro::work::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -124,6 +124,14 @@ pub(crate) const ALL: &[Row] = &[
         profile: Profile::Short,
         run: |effort| crate::side_by_side::first_look_row(crate::peer::Peer::FiveTupleSwap, effort),
     },
+    Row {
+        name: "instructions",
+        what: "instructions a packet by callgrind: growth over the recorded ones",
+        unit: "%",
+        target: Target::AtMost(5.0),
+        profile: Profile::Short,
+        run: crate::micro::instructions::row,
+    },
 ];
 
 #[cfg(test)]
