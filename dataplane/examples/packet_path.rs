@@ -50,6 +50,7 @@ impl Frame for Still {
     }
 }
 
+/// The last byte of the other end's address is such that it is now the lower, now the upper end.
 fn frame(kind: &str, flow: u32) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
     if kind == "vlan" {
@@ -60,11 +61,11 @@ fn frame(kind: &str, flow: u32) -> Vec<u8> {
         frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 26, protocol, 64]);
         frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0]);
         frame.extend(flow.to_be_bytes());
-        frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
+        frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x80]);
     } else {
         frame.extend([8, 0, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
         frame.extend((0x0a00_0000 + flow).to_be_bytes());
-        frame.extend([10, 240, 0, 1]);
+        frame.extend([10, 240, 0, 0x80]);
     }
     frame.extend([0x4e, 0x20, 0x13, 0x88, 0, 26, 0, 0]);
     frame.extend([0, 0, 0, 0, 0x50, 0x10, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

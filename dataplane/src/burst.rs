@@ -143,6 +143,7 @@ impl Core {
         for frame in frames.iter().take(PREFETCH_AHEAD) {
             frame.prefetch();
         }
+        let has_straight_path = self.options.has_straight_path;
         let mut others: Places = 0;
         let mut bytes = 0;
         for ((index, frame), packet) in frames.iter().enumerate().zip(&mut scratch.packets) {
@@ -152,9 +153,10 @@ impl Core {
             packet.wire_bytes = frame.wire_bytes();
             packet.now = now;
             bytes += u64::from(packet.wire_bytes);
-            if packet.wire_bytes > ingress.frame_bytes_max
-                || !self.read_plain(frame.bytes(), packet)
-            {
+            let is_plain = has_straight_path
+                && packet.wire_bytes <= ingress.frame_bytes_max
+                && self.read_plain(frame.bytes(), packet);
+            if !is_plain {
                 others |= 1 << index;
             }
         }
@@ -173,14 +175,19 @@ impl Core {
     /// False where it is another one.
     #[inline(always)]
     fn read_plain(&self, frame: &[u8], packet: &mut Packet) -> bool {
-        let is_plain = self.options.has_straight_path
-            && (packet.seen.read_plain(frame)
-                || (!self.options.has_context && packet.seen.read_tagged(frame)));
-        if !is_plain {
+        let hash_key = self.flows.hash_key();
+        let hash = packet.seen.read_plain(frame, hash_key);
+        let hash = hash.or_else(|| {
+            let may_be_tagged = !self.options.has_context;
+            may_be_tagged
+                .then(|| packet.seen.read_tagged(frame, hash_key))
+                .flatten()
+        });
+        let Some(hash) = hash else {
             return false;
-        }
-        packet.hash = self.flows.hash(&packet.seen.key);
-        self.flows.prefetch_bucket(packet.hash);
+        };
+        packet.hash = hash;
+        self.flows.prefetch_bucket(hash);
         packet.is_simple = true;
         packet.has_headers = false;
         packet.is_ip = true;

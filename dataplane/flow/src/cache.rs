@@ -220,7 +220,14 @@ impl FlowCache {
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &FlowKey) -> FlowHash {
-        FlowHash(self.hash.hash(key.words()))
+        self.hash.of(key)
+    }
+
+    /// What [`KeyedPacket::read_plain`](crate::KeyedPacket::read_plain) hashes with.
+    #[inline]
+    #[must_use]
+    pub const fn hash_key(&self) -> &HashKey {
+        &self.hash
     }
 
     /// Phase 1: asks for the index line.

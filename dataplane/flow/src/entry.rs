@@ -219,11 +219,10 @@ impl Hot {
     #[inline(always)]
     pub(crate) const fn expects(&self, side: Side, flags: u16) -> bool {
         const PLAIN: u16 = TcpFlags::ACK | TcpFlags::PSH;
-        let seen = self.bits >> side as u16;
-        flags & !PLAIN == 0
-            && matches!(self.tcp_state(), TcpState::Established)
-            && (flags & TcpFlags::ACK == 0 || seen & ACK_A != 0)
-            && (flags & TcpFlags::PSH == 0 || seen & PSH_A != 0)
+        const { assert!(TcpFlags::ACK << 8 == ACK_A && TcpFlags::PSH << 11 == PSH_A) }
+        let seen = (flags & TcpFlags::ACK) << 8 | (flags & TcpFlags::PSH) << 11;
+        let needed = seen << side as u16;
+        flags & !PLAIN == 0 && self.bits & (STATE | needed) == TcpState::Established as u16 | needed
     }
 
     pub(crate) const fn set_flags(&mut self, side: Side, ack: bool, psh: bool) {

@@ -2,6 +2,7 @@
 
 use crate::context::{ContextTags, Path, VlanTags};
 use crate::frag::{FragmentKey, FragmentPart};
+use crate::hash::{FlowHash, HashKey};
 use crate::key::{FlowKey, Side, Tuple};
 use abi::record::TunnelKind;
 use packet::{Headers, IpHeader, KeyHeader, Quoted, Transport, VlanKind};
@@ -133,18 +134,18 @@ impl KeyedPacket {
     };
 
     /// Takes a plain frame (see [`packet::Plain`]), without headers in between: what [`classify`]
-    /// says of such a frame whatever the options are, in context 0. False for every other frame,
-    /// and then what is here means nothing.
+    /// says of such a frame whatever the options are, in context 0, and the hash of its key. `None`
+    /// for every other frame, and then what is here means nothing.
     #[inline(always)]
     #[must_use]
-    pub fn read_plain(&mut self, frame: &[u8]) -> bool {
+    pub fn read_plain(&mut self, frame: &[u8], hash_key: &HashKey) -> Option<FlowHash> {
         // One arm for each version: what is constant for it is folded into it.
         if let Some(plain) = packet::Plain::ipv4(frame) {
-            self.read_transport(&plain)
+            self.read_transport(&plain, hash_key)
         } else if let Some(plain) = packet::Plain::ipv6(frame) {
-            self.read_transport(&plain)
+            self.read_transport(&plain, hash_key)
         } else {
-            false
+            None
         }
     }
 
@@ -152,7 +153,7 @@ impl KeyedPacket {
     /// tags are not part of the key.
     #[inline(never)]
     #[must_use]
-    pub fn read_tagged(&mut self, frame: &[u8]) -> bool {
+    pub fn read_tagged(&mut self, frame: &[u8], hash_key: &HashKey) -> Option<FlowHash> {
         const TAG_BYTES: usize = 4;
         let mut rest = frame;
         for _ in 0..2 {
@@ -162,37 +163,53 @@ impl KeyedPacket {
                 _ => break,
             }
         }
-        rest.len() < frame.len() && self.read_plain(rest)
+        if rest.len() == frame.len() {
+            return None;
+        }
+        self.read_plain(rest, hash_key)
     }
 
     #[inline(always)]
-    fn read_transport(&mut self, plain: &packet::Plain<'_>) -> bool {
+    fn read_transport(
+        &mut self,
+        plain: &packet::Plain<'_>,
+        hash_key: &HashKey,
+    ) -> Option<FlowHash> {
         if let Some(ports) = plain.udp() {
-            self.fill(&plain.ip, ports, proto::UDP);
             self.facts.transport = TransportFacts::Plain;
-            true
+            Some(self.fill(&plain.ip, ports, proto::UDP, hash_key))
         } else if let Some((ports, tcp)) = plain.tcp() {
-            self.fill(&plain.ip, ports, proto::TCP);
             (self.facts.transport, _) = transport_facts(Transport::Tcp(tcp));
-            true
+            Some(self.fill(&plain.ip, ports, proto::TCP, hash_key))
         } else {
-            false
+            None
         }
     }
 
     #[inline(always)]
-    fn fill(&mut self, ip: &IpHeader, (src_port, dst_port): packet::PortPair, proto: u8) {
+    fn fill(
+        &mut self,
+        ip: &IpHeader,
+        ports: packet::PortPair,
+        proto: u8,
+        hash_key: &HashKey,
+    ) -> FlowHash {
         let tuple = Tuple {
             src: ip.src,
             dst: ip.dst,
-            src_port,
-            dst_port,
+            src_port: ports.0,
+            dst_port: ports.1,
             proto,
         };
-        (self.key, self.side) = FlowKey::new(&tuple, 0);
+        let (key, side) = match ip.version {
+            4 => FlowKey::ipv4(&tuple),
+            _ => FlowKey::new(&tuple, 0),
+        };
+        (self.key, self.side) = (key, side);
         self.facts.ip_bytes = ip.ip_bytes;
         self.facts.tos = ip.tos;
         self.facts.ipv6 = ip.version == 6;
+        hash_key.of(&key)
     }
 }
 
@@ -559,7 +576,9 @@ mod tests {
             packet.facts.ipv6 = !ipv6;
             packet.facts.tos = 0xff;
             packet.facts.transport = TransportFacts::Icmp { kind: 8, code: 1 };
-            if packet.read_plain(&frame) || packet.read_tagged(&frame) {
+            let hash_key = HashKey::new([1, 2]);
+            let read = packet.read_plain(&frame, &hash_key);
+            if let Some(hash) = read.or_else(|| packet.read_tagged(&frame, &hash_key)) {
                 let mut headers = Headers::new();
                 let wire_len = u32::try_from(frame.len() + more).unwrap();
                 parse(&frame, wire_len, &ParseOptions::default(), &mut headers);
@@ -570,6 +589,7 @@ mod tests {
                     let (key, side) = FlowKey::new(&classified.tuple, 0);
                     let facts = classified.facts;
                     prop_assert_eq!(packet, KeyedPacket { key, side, facts });
+                    prop_assert_eq!(hash, hash_key.of(&key));
                     prop_assert_eq!(classified.fragment, None);
                 }
             }
@@ -578,6 +598,7 @@ mod tests {
 
     #[test]
     fn tcp_and_udp_are_plain_with_and_without_tags() {
+        let hash_key = HashKey::new([1, 2]);
         let segment = [
             0x9c, 0x40, 1, 0xbb, 0, 0, 0, 7, 0, 0, 0, 9, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
         ];
@@ -586,25 +607,37 @@ mod tests {
             ipv4(6, 1, 2, 0, &segment),
         ] {
             let mut plain = KeyedPacket::NONE;
-            assert!(plain.read_plain(&ethernet(&[], &packet)));
+            assert!(
+                plain
+                    .read_plain(&ethernet(&[], &packet), &hash_key)
+                    .is_some()
+            );
             for tags in [&[(0x8100, 7)][..], &[(0x88a8, 7), (0x8100, 8)]] {
                 let mut tagged = KeyedPacket::NONE;
                 let frame = ethernet(tags, &packet);
-                assert!(!tagged.read_plain(&frame) && tagged.read_tagged(&frame));
+                assert!(tagged.read_plain(&frame, &hash_key).is_none());
+                assert!(tagged.read_tagged(&frame, &hash_key).is_some());
                 assert_eq!(tagged, plain);
             }
-            assert!(!plain.read_tagged(&ethernet(&[], &packet)));
+            assert!(
+                plain
+                    .read_tagged(&ethernet(&[], &packet), &hash_key)
+                    .is_none()
+            );
         }
         for packet in [
             ipv6_packet(17, 1, 2, &udp(40_000, 53, &[])),
             ipv6_packet(6, 1, 2, &segment),
         ] {
             let mut plain = KeyedPacket::NONE;
-            assert!(plain.read_plain(&ethernet6(&[], &packet)) && plain.facts.ipv6);
-            assert!(plain.read_tagged(&ethernet6(&[(0x8100, 7)], &packet)));
+            let read = plain.read_plain(&ethernet6(&[], &packet), &hash_key);
+            assert!(read.is_some() && plain.facts.ipv6);
+            let tagged = ethernet6(&[(0x8100, 7)], &packet);
+            assert!(plain.read_tagged(&tagged, &hash_key).is_some());
         }
         let tunnel = ipv4(17, 1, 2, 0, &udp(40_000, 4789, &[0; 60]));
-        assert!(!{ KeyedPacket::NONE }.read_plain(&ethernet(&[], &tunnel)));
+        let read = { KeyedPacket::NONE }.read_plain(&ethernet(&[], &tunnel), &hash_key);
+        assert!(read.is_none());
     }
 
     #[test]

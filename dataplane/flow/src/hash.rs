@@ -8,9 +8,11 @@
 //! aiming at one bucket without knowing the seed, and the secrets of each pair do that: an observer
 //! sees no hash value, only packets.
 
+use crate::key::FlowKey;
+
 /// Secrets of one table, drawn from the seed of this start.
 #[derive(Clone, Debug)]
-pub(crate) struct HashKey {
+pub struct HashKey {
     secrets: [u64; 8],
 }
 
@@ -41,6 +43,15 @@ impl HashKey {
         Self { secrets }
     }
 
+    /// Hash of a flow key. Of IPv4 only what is not the same in every such key is hashed, in one pair.
+    #[inline(always)]
+    pub(crate) fn of(&self, key: &FlowKey) -> FlowHash {
+        FlowHash(match key.ipv4_words() {
+            Some(words) => self.hash(&words),
+            None => self.hash(key.words()),
+        })
+    }
+
     /// Hash of up to six words.
     #[inline(always)]
     pub(crate) fn hash<const N: usize>(&self, words: &[u64; N]) -> u64 {
@@ -63,20 +74,24 @@ mod tests {
 
     #[test]
     fn every_bit_of_the_key_reaches_every_part_of_the_hash() {
-        let key = HashKey::new([1, 2]);
-        let base = [
+        reaches([
             0,
             0xffff_0a00_0001,
             0,
             0xffff_0a00_0002,
             0x0006_0000_0050_c001,
-        ];
-        for word in 0..5 {
+        ]);
+        reaches([0x0a00_0001_0a00_0002, 0x0006_0000_0050_c001]);
+    }
+
+    fn reaches<const WORDS: usize>(base: [u64; WORDS]) {
+        let key = HashKey::new([1, 2]);
+        for word in 0..WORDS {
             for bit in 0..64 {
                 let flips: u32 = (0..64_u64)
                     .map(|salt| {
                         let mut one = base;
-                        one[1] ^= salt;
+                        one[1] ^= salt << 32;
                         let mut two = one;
                         two[word] ^= 1 << bit;
                         let difference = key.hash(&one) ^ key.hash(&two);

@@ -3,8 +3,9 @@
 //! One worker of the dataplane owns one [`FlowCache`] and calls it in phases, burst by burst:
 //!
 //! ```text
-//! for packet   packet.read_plain(frame), or by classify(&headers, &key_options)
-//!              let hash = cache.hash(&key); cache.prefetch_bucket(hash)
+//! for packet   let hash = packet.read_plain(frame, cache.hash_key()),
+//!              or by classify(&headers, &key_options) and cache.hash(&key)
+//!              cache.prefetch_bucket(hash)
 //! for packet   let likely = cache.prefetch_entry(hash, key.proto())
 //! for packet   cache.pass(&gate, likely, &packet, now, &mut passed)           nearly always true
 //!              or, after cache.take_passed(&mut passed):
@@ -68,7 +69,7 @@ pub use facts::{
 pub use frag::{
     Datagram, FragmentFull, FragmentKey, FragmentOptions, FragmentPart, FragmentTable, Ports,
 };
-pub use hash::FlowHash;
+pub use hash::{FlowHash, HashKey};
 pub use key::{FlowKey, Side, Tuple};
 pub use options::{
     CONTEXTS_MAX, CacheError, CacheOptions, FLOWS_MAX, FLOWS_MAX_LIMIT, InitiatorRule,

@@ -4,7 +4,7 @@
 use crate::account::{TcpSegment, follow_sequence};
 use crate::cache::{FlowCache, LikelyEntry};
 use crate::entry::Gate;
-use crate::facts::KeyedPacket;
+use crate::facts::{KeyedPacket, TransportFacts};
 
 /// What [`FlowCache::pass`] has counted in flows and not yet in the cache's counters. A caller keeps
 /// it over a burst and hands it to [`FlowCache::take_passed`] before it calls anything else of the cache.
@@ -53,11 +53,14 @@ impl FlowCache {
         if !(only_counts && is_fresh && gate.admits(hot, side) && hot.key.is(key)) {
             return false;
         }
-        if let Some(segment) = TcpSegment::of(side, &facts.transport) {
-            if !hot.expects(side, segment.flags) {
+        if let TransportFacts::Tcp { flags, .. } = facts.transport {
+            if !hot.expects(side, flags) {
                 return false;
             }
-            if self.options.tcp_quality && hot.is_established() {
+            if self.options.tcp_quality
+                && hot.is_established()
+                && let Some(segment) = TcpSegment::of(side, &facts.transport)
+            {
                 follow_sequence(&mut self.cold[slot], &segment);
             }
         }

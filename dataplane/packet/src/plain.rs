@@ -33,20 +33,35 @@ impl<'f> Plain<'f> {
     #[inline(always)]
     #[must_use]
     pub fn ipv4(frame: &'f [u8]) -> Option<Self> {
-        /// Ethertype, then version and header length.
-        const IPV4_WITHOUT_OPTIONS: u32 = (link::IPV4 as u32) << 8 | 0x45;
-        const MORE_OR_OFFSET: u16 = 0x3fff;
-        let (head, after) = frame.split_first_chunk::<{ ETHERNET_BYTES + 20 }>()?;
-        let first = u32::from_be_bytes(*head.first_chunk::<16>()?.last_chunk()?);
-        let [total0, total1, id0, id1, f0, f1, ttl, protocol, ..] = head.last_chunk::<18>()?;
-        let fragment_field = u16::from_be_bytes([*f0, *f1]);
+        /// As it stands in the frame.
+        const MORE_OR_OFFSET: u16 = u16::from_ne_bytes([0x3f, 0xff]);
+        // One check for all that UDP needs.
+        if frame.len() < ETHERNET_BYTES + 20 + 8 {
+            return None;
+        }
+        let (ethernet, rest) = frame.split_first_chunk::<ETHERNET_BYTES>()?;
+        let (head, after) = rest.split_first_chunk::<20>()?;
+        let [
+            version,
+            tos,
+            total0,
+            total1,
+            id0,
+            id1,
+            f0,
+            f1,
+            ttl,
+            protocol,
+            ..,
+        ] = *head;
+        if ethertype(ethernet) != link::IPV4 || version != 0x45 {
+            return None;
+        }
         // A total length below the header's wraps round to more than any frame has.
-        let ip_bytes = u32::from(u16::from_be_bytes([*total0, *total1]));
+        let ip_bytes = u32::from(u16::from_be_bytes([total0, total1]));
         let payload_bytes = ip_bytes.wrapping_sub(20);
-        if first >> 8 != IPV4_WITHOUT_OPTIONS
-            || fragment_field & MORE_OR_OFFSET != 0
-            || payload_bytes as usize > after.len()
-        {
+        let is_fragment = u16::from_ne_bytes([f0, f1]) & MORE_OR_OFFSET != 0;
+        if is_fragment || payload_bytes as usize > after.len() {
             return None;
         }
         let addresses = head.last_chunk::<8>()?;
@@ -57,17 +72,17 @@ impl<'f> Plain<'f> {
             l3_offset: 14,
             l4_offset: 34,
             fragment: Fragment {
-                id: u32::from(u16::from_be_bytes([*id0, *id1])),
+                id: u32::from(u16::from_be_bytes([id0, id1])),
                 offset: 0,
                 more: false,
                 is_fragment: false,
             },
             src_port: 0,
             dst_port: 0,
-            protocol: *protocol,
+            protocol,
             version: 4,
-            ttl: *ttl,
-            tos: (first & 0xff) as u8,
+            ttl,
+            tos,
             has_ports: false,
         };
         Some(Self {
@@ -119,15 +134,18 @@ impl<'f> Plain<'f> {
     #[inline(always)]
     #[must_use]
     pub fn udp(&self) -> Option<PortPair> {
-        if self.ip.protocol != transport::UDP || self.payload_bytes < 8 {
+        if self.ip.protocol != transport::UDP {
             return None;
         }
         let raw = self.after.first_chunk::<8>()?;
-        let ports = port_pair([raw[0], raw[1], raw[2], raw[3]]);
-        let length = u32::from(u16::from_be_bytes([raw[4], raw[5]]));
-        let is_tunnel = tunnel::is_tunnel_port(ports.0) | tunnel::is_tunnel_port(ports.1);
+        let [s0, s1, d0, d1, length0, length1, _, _] = *raw;
+        let length = u32::from(u16::from_be_bytes([length0, length1]));
         let is_sound = length >= 8 && length <= self.payload_bytes;
-        (is_sound && !is_tunnel).then_some(ports)
+        // Compared as they stand in the frame.
+        let is_tunnel =
+            [[s0, s1], [d0, d1]].map(|port| tunnel::is_tunnel_port(u16::from_ne_bytes(port)));
+        let is_tunnel = is_tunnel[0] | is_tunnel[1];
+        (is_sound && !is_tunnel).then_some(port_pair([s0, s1, d0, d1]))
     }
 
     /// Reads ports and header where it carries TCP.

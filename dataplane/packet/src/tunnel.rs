@@ -55,16 +55,22 @@ const PORTS: [u16; 12] = [
     PORT_MPLS,
 ];
 
+/// A port as it stands in a frame, taken as a number of this machine.
+pub(crate) const fn raw_port(port: u16) -> u16 {
+    u16::from_ne_bytes(port.to_be_bytes())
+}
+
 /// Spreads the ports over [`PORT_TABLE`], each to a place of its own.
 const PORT_SPREAD: u16 = spread();
-/// Every port at the place that [`port_place`] gives it; elsewhere one whose place is another.
+/// Every raw port at the place that [`port_place`] gives it; elsewhere one whose place is another.
 const PORT_TABLE: [u16; 32] = match table(PORT_SPREAD) {
     Some(table) => table,
     None => panic!("two ports have one place"),
 };
 
-const fn port_place(port: u16, spread: u16) -> usize {
-    (port.wrapping_mul(spread) >> 11) as usize
+#[inline(always)]
+const fn port_place(raw: u16, spread: u16) -> usize {
+    (raw.wrapping_mul(spread) >> 11) as usize
 }
 
 #[expect(
@@ -72,15 +78,16 @@ const fn port_place(port: u16, spread: u16) -> usize {
     reason = "evaluated by the compiler, where a panic is a build error"
 )]
 const fn table(spread: u16) -> Option<[u16; 32]> {
-    let [filler, ..] = PORTS;
+    let filler = raw_port(PORTS[0]);
     let mut table = [filler; 32];
     let mut i = 1;
     while i < PORTS.len() {
-        let place = port_place(PORTS[i], spread);
+        let port = raw_port(PORTS[i]);
+        let place = port_place(port, spread);
         if table[place] != filler || place == port_place(filler, spread) {
             return None;
         }
-        table[place] = PORTS[i];
+        table[place] = port;
         i += 1;
     }
     Some(table)
@@ -94,10 +101,11 @@ const fn spread() -> u16 {
     spread
 }
 
-/// Whether UDP on this port may carry a tunnel. One load: every UDP packet asks twice.
+/// Whether UDP on this port, read by [`raw_port`], may carry a tunnel. One load: every UDP packet
+/// asks twice.
 #[inline(always)]
-pub(crate) fn is_tunnel_port(port: u16) -> bool {
-    PORT_TABLE.get(port_place(port, PORT_SPREAD)) == Some(&port)
+pub(crate) fn is_tunnel_port(raw: u16) -> bool {
+    PORT_TABLE.get(port_place(raw, PORT_SPREAD)) == Some(&raw)
 }
 
 /// The payload of an IP packet whose protocol has no ports.
@@ -218,7 +226,11 @@ mod tests {
     #[test]
     fn the_table_knows_the_ports_and_no_others() {
         for port in 0..=u16::MAX {
-            assert_eq!(is_tunnel_port(port), PORTS.contains(&port), "{port}");
+            assert_eq!(
+                is_tunnel_port(raw_port(port)),
+                PORTS.contains(&port),
+                "{port}"
+            );
         }
     }
 }
