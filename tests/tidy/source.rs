@@ -81,10 +81,14 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if !path.is_dir() {
-            found.push(path);
-        } else if !SKIPPED.contains(&name.as_str()) {
+        // `.git` is a file where the tree is one of several of its repository.
+        if SKIPPED.contains(&name.as_str()) {
+            continue;
+        }
+        if path.is_dir() {
             collect(&path, found);
+        } else {
+            found.push(path);
         }
     }
 }
