@@ -8,6 +8,7 @@
 
 use crate::hash::FlowHash;
 use crate::prefetch::prefetch;
+use core::ops::Range;
 
 const BUCKET_SLOTS: usize = 12;
 /// From this many residents on, a newcomer goes to the emptier of its two buckets.
@@ -182,6 +183,11 @@ impl Index {
     pub(crate) fn new(flows_max: usize) -> Option<Self> {
         crate::cache::filled(Self::bucket_count(flows_max), |_| Bucket::EMPTY)
             .map(|buckets| Self { buckets })
+    }
+
+    pub(crate) fn memory(&self) -> Range<*const u8> {
+        let range = self.buckets.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 
     #[inline(always)]
