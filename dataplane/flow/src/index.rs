@@ -7,8 +7,7 @@
 //! the primary's twelve residents is moved to its own other bucket; there is no chain of moves.
 
 use crate::hash::FlowHash;
-use crate::prefetch::prefetch;
-use core::ops::Range;
+use crate::prefetch::{equal_bytes, prefetch};
 
 const BUCKET_SLOTS: usize = 12;
 /// From this many residents on, a newcomer goes to the emptier of its two buckets.
@@ -37,25 +36,8 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 const _: () = assert!(crate::options::FLOWS_MAX_LIMIT <= SLOT);
 const _: () = assert!(REST == (u32::MAX >> SLOT_BITS) as u64);
 
-const BYTES_01: u64 = 0x0101_0101_0101_0101;
-const BYTES_7F: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-
-/// One bit per byte of `word` that is 0, the lowest byte first.
-#[inline(always)]
-const fn zero_bytes(word: u64) -> u32 {
-    // No carry leaves a byte here, so the answer is exact for every byte.
-    let nonzero = ((word & BYTES_7F) + BYTES_7F) | word;
-    let ones = !nonzero >> 7 & BYTES_01;
-    // The product gathers the eight low bits in the top byte.
-    (ones.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
-}
-
-/// The highest bit of every byte of `word` that is 0. Of the bytes above the lowest such it may mark
-/// others, too: good for the first, and cheaper than [`zero_bytes`].
-#[inline(always)]
-const fn marks(word: u64) -> u64 {
-    word.wrapping_sub(BYTES_01) & !word & !BYTES_7F
-}
+/// One bit per slot.
+const SLOT_BITS_MASK: u32 = (1 << BUCKET_SLOTS) - 1;
 
 impl Bucket {
     /// The filler is not 0, so that creating the index touches every page.
@@ -66,27 +48,14 @@ impl Bucket {
         slots: [u32::MAX; BUCKET_SLOTS],
     };
 
-    /// One bit per slot whose tag is `tag`: all twelve bytes compared at once, in two words.
+    /// One bit per slot whose tag is `tag`, all of them compared at once.
     #[inline(always)]
     fn matches(&self, tag: u8) -> u32 {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
-        let wanted = u64::from(tag) * BYTES_01;
-        let low = zero_bytes(u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ wanted);
-        let high = zero_bytes(u64::from(u32::from_le_bytes([i, j, k, l])) ^ wanted);
-        low | (high & 0xf) << 8
-    }
-
-    /// The first slot whose tag is `tag`.
-    #[inline(always)]
-    fn first(&self, tag: u8) -> Option<usize> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
-        let wanted = u64::from(tag) * BYTES_01;
-        let low = marks(u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ wanted);
-        // The four bytes above the four tags differ from every tag once they are full.
-        let four = u64::from(u32::from_le_bytes([i, j, k, l])) | !0xffff_ffff;
-        let high = marks(four ^ (wanted & 0xffff_ffff));
-        let (marks, before) = if low == 0 { (high, 8) } else { (low, 0) };
-        (marks != 0).then(|| before + marks.trailing_zeros() as usize / 8)
+        let ([m, n], [o, p]) = (self.guests.to_ne_bytes(), self.unused.to_ne_bytes());
+        // The sixteen bytes as they lie, so that one load brings them; the last four are not tags.
+        let all = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+        equal_bytes(all, tag) & SLOT_BITS_MASK
     }
 
     fn free_slot(&self) -> Option<usize> {
@@ -104,17 +73,6 @@ impl Bucket {
     /// The first slot with this tag.
     #[inline(always)]
     fn likely(&self, tag: Tag) -> Option<u32> {
-        let word = self.slots[self.first(tag.low)?];
-        if word >> SLOT_BITS == tag.rest {
-            return Some(word & SLOT);
-        }
-        self.likely_behind(tag)
-    }
-
-    /// Another key has the lower part of the tag and comes first.
-    #[cold]
-    #[inline(never)]
-    fn likely_behind(&self, tag: Tag) -> Option<u32> {
         self.scan(tag, &|_| true)
     }
 
@@ -165,6 +123,9 @@ impl Tag {
 /// The index of one cache.
 pub(crate) struct Index {
     buckets: Box<[Bucket]>,
+    /// Residents moved to their other bucket.
+    #[cfg(test)]
+    pub(crate) moves: u32,
 }
 
 impl Index {
@@ -181,13 +142,18 @@ impl Index {
 
     /// An index for `flows_max` flows, every page of it touched; `None` without memory.
     pub(crate) fn new(flows_max: usize) -> Option<Self> {
-        crate::cache::filled(Self::bucket_count(flows_max), |_| Bucket::EMPTY)
-            .map(|buckets| Self { buckets })
+        crate::cache::filled(Self::bucket_count(flows_max), |_| Bucket::EMPTY).map(|buckets| Self {
+            buckets,
+            #[cfg(test)]
+            moves: 0,
+        })
     }
 
-    pub(crate) fn memory(&self) -> Range<*const u8> {
-        let range = self.buckets.as_ptr_range();
-        range.start.cast()..range.end.cast()
+    /// Whether both buckets of a hash are among the first `count`.
+    #[cfg(test)]
+    pub(crate) fn lives_below(&self, hash: FlowHash, count: usize) -> bool {
+        let place = self.place(hash);
+        place.primary < count && place.secondary < count
     }
 
     #[inline(always)]
@@ -296,6 +262,10 @@ impl Index {
             } else {
                 false
             };
+            #[cfg(test)]
+            {
+                self.moves += u32::from(moved);
+            }
             if moved {
                 self.buckets[crowded].tags[i] = 0;
                 return true;
@@ -381,8 +351,6 @@ mod tests {
                     *t = if at >> i & 1 == 1 { tag } else { other };
                 }
                 assert_eq!(bucket.matches(tag), at);
-                let first = (at != 0).then(|| at.trailing_zeros() as usize);
-                assert_eq!(bucket.first(tag), first);
             }
         }
     }
