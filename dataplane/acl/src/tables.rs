@@ -103,7 +103,7 @@ impl Tables {
     /// # Bounded work
     /// IPv4: at most 3 loads. IPv6: at most 8 distinct lengths are tried (a binary search over at
     /// most 128), each at most [`V6_PROBES_MAX`] slots.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn identity(&self, address: &[u8; 16], loads: &mut impl LoadCount) -> Option<u32> {
         match address {
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => {
@@ -113,7 +113,7 @@ impl Tables {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn v4_identity(&self, [a, b, c, d]: [u8; 4], loads: &mut impl LoadCount) -> Option<u32> {
         let mut entry = get(&self.v4_root, u32::from(u16::from_be_bytes([a, b])), loads)?;
         for byte in [c, d] {
@@ -128,6 +128,7 @@ impl Tables {
 
     /// Binary search over prefix lengths: a hit, real or marker, names the best identity so far
     /// and says that a longer prefix may exist; a miss says that none does.
+    #[inline(never)]
     fn v6_identity(&self, address: u128, loads: &mut impl LoadCount) -> Option<u32> {
         let mut best = self.v6_default;
         let (mut low, mut high) = (0, self.v6_lengths.len());
