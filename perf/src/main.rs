@@ -44,6 +44,8 @@ enum Job {
     SideBySide(side_by_side::Options),
     /// Instructions a packet, against the recorded ones; fails where they differ by more than 5 %.
     Instructions(micro::instructions::Options),
+    /// Flow lookup alone, in bursts of 32; prints lookups a second, hits, lookups, flows.
+    Lookup(micro::lookup::Options),
     /// The work that `instructions` counts, one kind of it; prints the packets counted.
     Work(micro::work::Options),
 }
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Job::FirstLook(options) => first_look::run(&options),
         Job::SideBySide(options) => side_by_side::run(&options),
         Job::Instructions(options) => micro::instructions::run(&options),
+        Job::Lookup(options) => micro::lookup::run(&options),
         Job::Work(options) => micro::work::run(&options),
     };
     match done {

@@ -19,10 +19,6 @@ pub(crate) struct Effort {
 /// What the value of a row must be.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the rows with targets are joining")
-)]
 pub(crate) enum Target {
     /// This much or more.
     AtLeast(f64),
@@ -131,6 +127,14 @@ pub(crate) const ALL: &[Row] = &[
         target: Target::AtMost(5.0),
         profile: Profile::Short,
         run: crate::micro::instructions::row,
+    },
+    Row {
+        name: "lookup-rte-hash",
+        what: "flow lookup alone, 10M entries, batch of 32, against rte_hash bulk lookup",
+        unit: "x rte_hash",
+        target: Target::AtLeast(1.5),
+        profile: Profile::Full,
+        run: crate::micro::lookup::row,
     },
 ];
 

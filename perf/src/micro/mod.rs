@@ -2,4 +2,6 @@
 
 pub(crate) mod callgrind;
 pub(crate) mod instructions;
+pub(crate) mod lookup;
+pub(crate) mod peer_program;
 pub(crate) mod work;
