@@ -308,6 +308,12 @@ impl Core {
             .and_then(|scratch| scratch.headers(packet))
     }
 
+    /// Where the tables lie that packets touch.
+    #[must_use]
+    pub fn flow_tables(&self) -> [core::ops::Range<*const u8>; 3] {
+        self.flows.tables()
+    }
+
     /// The counters as they stand, ahead of what was committed last.
     #[must_use]
     pub fn counters(&self) -> &CoreCounters {

@@ -9,7 +9,7 @@ use abi::stats::{FactsWriter, PortWriter, ProcessFacts, RunState, SHORT_NAME_BYT
 use dataplane::adopt::{Publisher, Subscriber};
 use dataplane::claim::InterfaceClaim;
 use dataplane::clock::{Clock, Drift, TscClock, system_ns};
-use dataplane::config::{ClockSource, ConfigError, ValidConfig};
+use dataplane::config::{ClockSource, ConfigError, Hugepages, ValidConfig};
 use dataplane::control_link::{ControlLink, OpenError};
 use dataplane::core::{Core, CoreError};
 use dataplane::export::RecordSink;
@@ -292,6 +292,9 @@ fn make_worker(
     let patient_always = config.config.replay.finish;
     let sink = RecordSink::new(producer, Arc::clone(&flags.abandon), patient_always);
     let core = Core::new(config, index, subscriber, sink, region.core_writer(worker)?)?;
+    if config.config.memory.hugepages != Hugepages::Never {
+        place_tables(index, &core);
+    }
     let clock = match config.config.replay.clock {
         ClockSource::Machine => clock.clone(),
         // The time stamps of the frames are the time; between them it stands still.
@@ -305,6 +308,20 @@ fn make_worker(
         backoff,
         config.config.dataplane.tx_attempts_max,
     ))
+}
+
+/// Puts the flow tables into huge pages where the kernel can.
+fn place_tables(index: usize, core: &Core) {
+    for table in core.flow_tables() {
+        if let Err(error) = dpdk::move_to_huge_pages(&table) {
+            eprintln!(
+                "worker {index}: the flow tables stay in ordinary pages ({error}), slower with many flows; \
+                 transparent huge pages need Linux 6.1 and `madvise` or `always` in \
+                 /sys/kernel/mm/transparent_hugepage/enabled"
+            );
+            break;
+        }
+    }
 }
 
 fn start_worker(

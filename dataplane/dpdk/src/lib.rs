@@ -14,6 +14,7 @@ mod burst;
 mod capture;
 mod eal;
 mod errno;
+mod huge_pages;
 mod interfaces;
 mod mbuf;
 mod mempool;
@@ -31,6 +32,7 @@ pub use capture::{
 };
 pub use eal::{Eal, EalError, EalOptions, LogLevel, Memory, RegisterError, ThreadRegistration};
 pub use errno::Errno;
+pub use huge_pages::move_to_huge_pages;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, PoolError, PoolOptions};
 pub use port::{LinkStatus, Port, PortConfig, PortError, PortFacts, PortStats, ProbedPort};

@@ -16,6 +16,7 @@ use crate::record::RecordSink;
 use crate::verdict::narrow_port;
 use abi::record::{FlowEndReason, TcpState};
 use abi::verdict::InitiatorEvidence;
+use core::ops::Range;
 
 /// A box of `count` elements, every page written; `None` without memory.
 pub(crate) fn filled<T: Copy>(count: usize, element: impl Fn(usize) -> T) -> Option<Box<[T]>> {
@@ -214,6 +215,17 @@ impl FlowCache {
             self.counters.contexts_full += 1;
         }
         id
+    }
+
+    /// Where the tables lie that packets touch, for who wants to place them better.
+    #[must_use]
+    pub fn tables(&self) -> [Range<*const u8>; 3] {
+        let (hot, cold) = (self.hot.as_ptr_range(), self.cold.as_ptr_range());
+        [
+            self.index.memory(),
+            hot.start.cast()..hot.end.cast(),
+            cold.start.cast()..cold.end.cast(),
+        ]
     }
 
     /// Keyed hash of a flow key.

@@ -8,6 +8,7 @@
 
 use crate::hash::FlowHash;
 use crate::prefetch::{equal_bytes, prefetch};
+use core::ops::Range;
 
 const BUCKET_SLOTS: usize = 12;
 /// From this many residents on, a newcomer goes to the emptier of its two buckets.
@@ -154,6 +155,11 @@ impl Index {
     pub(crate) fn lives_below(&self, hash: FlowHash, count: usize) -> bool {
         let place = self.place(hash);
         place.primary < count && place.secondary < count
+    }
+
+    pub(crate) fn memory(&self) -> Range<*const u8> {
+        let range = self.buckets.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 
     #[inline(always)]
