@@ -91,6 +91,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoint::FLOWS, get(flows))
         .route(endpoint::TOP, get(top))
         .route(endpoint::PORTS, plain(|app| Ok(app.ports())))
+        .route(endpoint::STAGES, plain(|app| Ok(app.stages())))
         .route(endpoint::DROPS, plain(|app| Ok(app.drops())))
         .route(endpoint::SEGMENTS, plain(|app| Ok(app.segments())))
         .route(endpoint::WORKLOADS, plain(|app| Ok(app.workloads())))

@@ -21,6 +21,7 @@ pub mod questions;
 pub mod recent;
 pub mod rule_hits;
 pub mod run;
+mod stages;
 
 pub use config::Config;
 pub use run::{RunError, Running, start};

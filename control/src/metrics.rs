@@ -8,8 +8,8 @@ pub use table::{Kind, all};
 
 use crate::app::App;
 use crate::dataplane::{DataplaneView, port_role};
-use abi::Reason;
 use abi::stats::name_of;
+use abi::{Reason, Stage};
 use api::status::DataplaneState;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -170,6 +170,16 @@ fn update_cores(view: &DataplaneView) {
                 packets,
             );
         }
+        for stage in Stage::ALL {
+            let labels = [
+                ("worker", worker.to_string()),
+                ("stage", stage.name().to_owned()),
+            ];
+            let index = stage.index();
+            let (cycles, packets) = (core.stage_cycles[index], core.stage_packets[index]);
+            set("ringfence_stage_cycles_total", Counter, &labels, cycles);
+            set("ringfence_stage_packets_total", Counter, &labels, packets);
+        }
     }
     for (worker, ring) in view.rings.iter().enumerate() {
         let labels = [("worker", worker.to_string())];
@@ -215,6 +225,8 @@ fn update_ports(view: &DataplaneView) {
 }
 
 fn update_flows(app: &App, view: &DataplaneView) {
+    let hz = view.facts.map_or(0, |facts| facts.tsc_hz);
+    set("ringfence_tsc_hz", Gauge, &[], hz);
     let up = u64::from(view.state == DataplaneState::Running);
     set("ringfence_dataplane_up", Gauge, &[], up);
     set(

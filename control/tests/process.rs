@@ -129,6 +129,13 @@ fn records_come_out_named_counted_and_balanced() {
         (&*ports.ports[1].name, &*ports.ports[1].role),
         ("outside0", "outside")
     );
+    let stages: api::Stages = client.get("/v1/stages");
+    let decide = stages.total.stages.iter().find(|s| s.stage == "decide");
+    let costs = decide.map(|cost| (cost.cycles, cost.packets));
+    assert_eq!(
+        (stages.tsc_hz, stages.total.rounds, costs),
+        (2_000_000_000, 41, Some((7300, 365)))
+    );
     let account: Accounting = client.get("/v1/accounting");
     assert!(account.balanced, "{account:#?}");
     assert_eq!(
@@ -152,6 +159,9 @@ fn metrics_tell_what_is_counted() {
     for line in [
         "ringfence_worker_rx_packets_total{worker=\"1\"} 9",
         "ringfence_worker_rx_packets_total{worker=\"0\"} 0",
+        "ringfence_stage_cycles_total{worker=\"1\",stage=\"decide\"} 180",
+        "ringfence_stage_packets_total{worker=\"1\",stage=\"decide\"} 9",
+        "ringfence_tsc_hz 2000000000",
         "ringfence_collector_records_total{worker=\"1\"} 1",
         "ringfence_port_rx_packets_total{port=\"inside0\",lane=\"0\",role=\"inside\"} 7",
         "ringfence_rule_hits_total{rule=\"web-to-db\"} 1",

@@ -15,7 +15,7 @@ use crate::core::{AnswerTo, Core, Disposition, Ingress};
 use crate::exception::{Condition, malformed_reason};
 use crate::judge::{ByItself, Rejudged};
 use crate::port::{BURST_MAX, Frame};
-use abi::Reason;
+use abi::{Reason, Stage};
 use flow::{
     Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, Gate, KeyedPacket,
     LikelyEntry, NewFlow, Passed, Ports, Step, Verdict, classify, path, quoted_tuple,
@@ -113,6 +113,17 @@ impl Core {
     /// At most [`BURST_MAX`] frames.
     #[inline]
     pub fn process<F: Frame>(&mut self, frames: &[F], ingress: Ingress, now: u64) {
+        self.process_in::<F, false>(frames, ingress, now);
+    }
+
+    /// As [`Core::process`], in a round whose stages may be `MEASURED`.
+    #[inline]
+    pub(crate) fn process_in<F: Frame, const MEASURED: bool>(
+        &mut self,
+        frames: &[F],
+        ingress: Ingress,
+        now: u64,
+    ) {
         debug_assert!(frames.len() <= BURST_MAX, "{} frames", frames.len());
         self.answers.clear();
         // Fail-closed: whatever is not decided below does not go on.
@@ -123,12 +134,23 @@ impl Core {
             return;
         };
         self.read_all(&mut scratch, frames, ingress, now);
+        self.lap::<MEASURED>(Stage::Read, frames.len());
         self.look_up_all(&mut scratch.packets, frames.len());
+        self.lap::<MEASURED>(Stage::LookUp, frames.len());
         self.decide_all(&mut scratch, frames, ingress);
+        self.lap::<MEASURED>(Stage::Decide, frames.len());
         if ingress.egress.is_none() {
             self.counters.mirror_packets += frames.len() as u64;
         }
         self.scratch = Some(scratch);
+    }
+
+    /// Ends a stage in a round that is measured.
+    #[inline(always)]
+    pub(crate) fn lap<const MEASURED: bool>(&mut self, stage: Stage, packets: usize) {
+        if MEASURED {
+            self.stages.lap(stage, packets);
+        }
     }
 
     /// Key, hash and facts of all packets; the index lines are asked for.

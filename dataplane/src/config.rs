@@ -111,6 +111,8 @@ pub struct Config {
     pub reject: RejectConfig,
     /// Offline runs over a capture.
     pub replay: ReplayConfig,
+    /// What is measured besides what is always counted.
+    pub telemetry: TelemetryConfig,
 }
 
 /// `[dataplane]`
@@ -473,6 +475,14 @@ pub struct ReplayConfig {
     pub clock: ClockSource,
     /// Polls nothing before a policy has been adopted.
     pub wait_policy: bool,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Cycles of each stage are measured in one round of this many; 0: in none, at no cost.
+    pub stage_cycles_every_rounds: u32,
 }
 
 /// Whose time it is.

@@ -7,6 +7,7 @@ use crate::config::{ClockSource, Config, FlowConfig, ForcedCondition, Key, Valid
 use crate::exception::{Condition, ExceptionTable};
 use crate::export::RecordSink;
 use crate::port::BURST_MAX;
+use crate::stages::StageWatch;
 use crate::token_bucket::TokenBucket;
 use abi::stats::CoreWriter;
 use abi::{CoreCounters, Reason};
@@ -109,6 +110,7 @@ pub struct Core {
     pub(crate) options: CoreOptions,
     pub(crate) counters: CoreCounters,
     pub(crate) sink: RecordSink,
+    pub(crate) stages: StageWatch,
     /// Absent only while a burst is worked on.
     pub(crate) scratch: Option<Box<Scratch>>,
     /// Packets of the last burst that go on.
@@ -191,6 +193,7 @@ impl Core {
             options: core_options(&config.config),
             counters: CoreCounters::new(),
             sink,
+            stages: StageWatch::off(),
             scratch: Some(Box::default()),
             going: 0,
             burst_frames: 0,
@@ -204,6 +207,11 @@ impl Core {
         };
         core.commit(0);
         Ok(core)
+    }
+
+    /// Measures the stages of its rounds from now on.
+    pub fn measure_stages(&mut self, watch: StageWatch) {
+        self.stages = watch;
     }
 
     /// Adopts a published policy, if there is one. Called between bursts.
@@ -243,6 +251,9 @@ impl Core {
         self.counters.idle_waits += u64::from(waited);
         if now.wrapping_sub(self.committed_ns) >= self.commit_interval_ns {
             self.commit(now);
+        }
+        if self.stages.is_running() {
+            self.stages.end_round(&mut self.counters);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::burst::Packet;
 use crate::core::{AnswerTo, Core, Ingress};
 use crate::exception::Condition;
 use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
-use abi::{Action, Decision, Reason, VerdictSource};
+use abi::{Action, Decision, Reason, Stage, VerdictSource};
 use acl::Service;
 use flow::{Ends, FlowIndex, Side, Tuple, Verdict, proto};
 use packet::Headers;
@@ -222,7 +222,17 @@ impl Core {
         }
     }
 
-    fn ask_policy(&self, tuple: &Tuple, icmp_type: u8, icmp_code: u8, now: u64) -> Decision {
+    fn ask_policy(&mut self, tuple: &Tuple, icmp_type: u8, icmp_code: u8, now: u64) -> Decision {
+        if !self.stages.is_running() {
+            return self.policy_decision(tuple, icmp_type, icmp_code, now);
+        }
+        let began = self.stages.now();
+        let decision = self.policy_decision(tuple, icmp_type, icmp_code, now);
+        self.stages.give(Stage::Classify, began);
+        decision
+    }
+
+    fn policy_decision(&self, tuple: &Tuple, icmp_type: u8, icmp_code: u8, now: u64) -> Decision {
         let is_forced = self.exceptions.is_forced(Condition::NoPolicy);
         let Some(image) = self.policy.image().filter(|_| !is_forced) else {
             let drops = self.exceptions.drops(Condition::NoPolicy);

@@ -27,6 +27,7 @@ pub mod kernel_link;
 pub mod limits;
 pub mod policy_keeper;
 pub mod port;
+pub mod stages;
 #[cfg(feature = "dpdk")]
 pub mod start;
 pub mod token_bucket;

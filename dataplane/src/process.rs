@@ -16,6 +16,7 @@ use dataplane::export::RecordSink;
 use dataplane::idle::Backoff;
 use dataplane::kernel_link::{KernelLink, LinkState};
 use dataplane::policy_keeper::PolicyKeeper;
+use dataplane::stages::StageWatch;
 use dataplane::start::{Plan, StartError, Started};
 use dataplane::worker::Worker;
 use std::sync::Arc;
@@ -291,7 +292,9 @@ fn make_worker(
     let producer = region.producer(worker)?;
     let patient_always = config.config.replay.finish;
     let sink = RecordSink::new(producer, Arc::clone(&flags.abandon), patient_always);
-    let core = Core::new(config, index, subscriber, sink, region.core_writer(worker)?)?;
+    let mut core = Core::new(config, index, subscriber, sink, region.core_writer(worker)?)?;
+    let every_rounds = config.config.telemetry.stage_cycles_every_rounds;
+    core.measure_stages(StageWatch::new(dpdk::rdtsc, every_rounds));
     if config.config.memory.hugepages != Hugepages::Never {
         place_tables(index, &core);
     }
@@ -408,7 +411,9 @@ impl Facts {
         })
     }
 
+    /// What is known once libdpdk runs.
     fn set_lanes(&mut self, lanes: &[abi::stats::LaneFacts]) {
+        self.facts.tsc_hz = dpdk::tsc_hz();
         self.facts.lanes = count(lanes.len());
         for (place, lane) in self.facts.lane.iter_mut().zip(lanes) {
             *place = *lane;

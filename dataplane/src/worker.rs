@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::core::{AnswerTo, Core, Ingress};
 use crate::idle::Backoff;
 use crate::port::{BURST_MAX, Burst, Frame, Port};
-use abi::Reason;
+use abi::{Reason, Stage};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -128,16 +128,26 @@ impl<P: Port> Worker<P> {
     /// One round of the loop. Each call below does a bounded amount of work.
     #[inline]
     pub fn round(&mut self) {
+        if self.core.stages.begin_round() {
+            self.round_in::<true>();
+        } else {
+            self.round_in::<false>();
+        }
+    }
+
+    #[inline(always)]
+    fn round_in<const MEASURED: bool>(&mut self) {
         let now = self.clock.read(); // the only clock read of this round
         self.core.adopt(now); // no packet in hand: safe to change policy
         let mut received = false;
         for lane in &mut self.lanes {
             received |= match lane {
-                LaneOf::Inline(lane) => lane.poll(&mut self.core, &mut self.bench, now),
-                LaneOf::Mirror(lane) => lane.poll(&mut self.core, &mut self.bench, now),
+                LaneOf::Inline(lane) => lane.poll::<MEASURED>(&mut self.core, &mut self.bench, now),
+                LaneOf::Mirror(lane) => lane.poll::<MEASURED>(&mut self.core, &mut self.bench, now),
             };
         }
         self.core.sweep(now);
+        self.core.lap::<MEASURED>(Stage::Sweep, 0);
         let waited = self.backoff.round(received);
         self.core.end_round(now, received, waited);
     }
@@ -146,6 +156,11 @@ impl<P: Port> Worker<P> {
     #[must_use]
     pub fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// As [`Worker::core`], to set it up before it polls.
+    pub fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
     }
 
     /// Commits the core's counters now, ahead of the interval.
@@ -166,7 +181,12 @@ impl<P: Port> Worker<P> {
 }
 
 impl<P: Port> InlineLane<P> {
-    fn poll(&mut self, core: &mut Core, bench: &mut Bench<P::Burst>, now: u64) -> bool {
+    fn poll<const MEASURED: bool>(
+        &mut self,
+        core: &mut Core,
+        bench: &mut Bench<P::Burst>,
+        now: u64,
+    ) -> bool {
         let outward = Ingress::inline(
             self.inside_index,
             self.outside_index,
@@ -177,7 +197,7 @@ impl<P: Port> InlineLane<P> {
             self.inside_index,
             self.inside.frame_bytes_max(),
         );
-        let out = pass(
+        let out = pass::<P, MEASURED>(
             &mut self.inside,
             &mut self.outside,
             outward,
@@ -185,7 +205,7 @@ impl<P: Port> InlineLane<P> {
             bench,
             now,
         );
-        let back = pass(
+        let back = pass::<P, MEASURED>(
             &mut self.outside,
             &mut self.inside,
             inward,
@@ -198,24 +218,32 @@ impl<P: Port> InlineLane<P> {
 }
 
 impl<P: Port> MirrorLane<P> {
-    fn poll(&mut self, core: &mut Core, bench: &mut Bench<P::Burst>, now: u64) -> bool {
+    fn poll<const MEASURED: bool>(
+        &mut self,
+        core: &mut Core,
+        bench: &mut Bench<P::Burst>,
+        now: u64,
+    ) -> bool {
         if self.finished {
             return false;
         }
         self.port.rx_burst(&mut bench.received);
+        core.lap::<MEASURED>(Stage::Receive, bench.received.frames().len());
         if bench.received.frames().is_empty() {
             self.finished = self.port.is_finished();
             return false;
         }
-        core.process(bench.received.frames(), Ingress::mirror(self.index), now);
+        let ingress = Ingress::mirror(self.index);
+        core.process_in::<_, MEASURED>(bench.received.frames(), ingress, now);
         bench.received.clear();
+        core.lap::<MEASURED>(Stage::Transmit, 0);
         true
     }
 }
 
 /// Takes one burst from `from` to `to`: received = sent + dropped by reason, always.
 #[inline]
-fn pass<P: Port>(
+fn pass<P: Port, const MEASURED: bool>(
     from: &mut P,
     to: &mut P,
     ingress: Ingress,
@@ -224,17 +252,20 @@ fn pass<P: Port>(
     now: u64,
 ) -> bool {
     from.rx_burst(&mut bench.received);
+    core.lap::<MEASURED>(Stage::Receive, bench.received.frames().len());
     if bench.received.frames().is_empty() {
         return false;
     }
-    core.process(bench.received.frames(), ingress, now);
+    core.process_in::<_, MEASURED>(bench.received.frames(), ingress, now);
     if core.has_answers() {
         send_answers(from, to, core, bench, now);
     }
     if core.has_drops() {
         bench.received.retain(|index| core.forwards(index));
     }
+    let going = bench.received.frames().len();
     send(to, core, bench);
+    core.lap::<MEASURED>(Stage::Transmit, going);
     true
 }
 

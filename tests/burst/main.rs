@@ -8,5 +8,6 @@ mod adoption;
 mod conservation;
 mod exceptions;
 mod live_flows;
+mod stages;
 mod straight;
 mod verdicts;

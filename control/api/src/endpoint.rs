@@ -11,6 +11,8 @@ pub const FLOWS: &str = "/v1/flows";
 pub const TOP: &str = "/v1/top";
 /// `GET` -> [`crate::Ports`].
 pub const PORTS: &str = "/v1/ports";
+/// `GET` -> [`crate::Stages`].
+pub const STAGES: &str = "/v1/stages";
 /// `GET` -> [`crate::Drops`].
 pub const DROPS: &str = "/v1/drops";
 /// `GET` -> [`crate::policy::Segments`].
@@ -44,6 +46,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", FLOWS),
     ("GET", TOP),
     ("GET", PORTS),
+    ("GET", STAGES),
     ("GET", DROPS),
     ("GET", SEGMENTS),
     ("GET", WORKLOADS),

@@ -85,6 +85,12 @@ Example:
     Top(TopArgs),
     /// Ports: state, rates, losses
     Ports,
+    /// Cycles of each stage of the loop, where they are measured
+    #[command(after_long_help = "\
+Measured where the dataplane's configuration says so:
+  [telemetry]
+  stage_cycles_every_rounds = 64      # one round in 64; 0, the default: none, at no cost")]
+    Stages,
     /// Packets not forwarded, by reason
     Drops,
     /// Segments of the policy, their mode and what they hold

@@ -12,7 +12,8 @@ use api::policy::{
     RevisionQuery, RollbackRequest, Rules, Segments, Workloads,
 };
 use api::{
-    Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Status, Top, TopQuery, Ts, endpoint,
+    Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Stages, Status, Top, TopQuery, Ts,
+    endpoint,
 };
 use clap::CommandFactory;
 use serde::Serialize;
@@ -50,6 +51,11 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
         Command::Flows(flows) => context.flows(&flows).await,
         Command::Top(top) => context.top(top).await,
         Command::Ports => context.table::<Ports>(endpoint::PORTS, print::ports).await,
+        Command::Stages => {
+            context
+                .table::<Stages>(endpoint::STAGES, print::stages)
+                .await
+        }
         Command::Drops => context.table::<Drops>(endpoint::DROPS, print::drops).await,
         Command::Segments => {
             context

@@ -33,6 +33,15 @@ pub fn difference(number: i64) -> String {
     format!("{sign}{}", count(number.unsigned_abs()))
 }
 
+/// `number * times / parts` with one digit after the point, rounded down; `-` of no parts.
+#[must_use]
+pub fn tenths(number: u128, times: u128, parts: u64) -> String {
+    match (number * times * 10).checked_div(parts.into()) {
+        Some(tenths) => format!("{}.{}", tenths / 10, tenths % 10),
+        None => "-".to_owned(),
+    }
+}
+
 /// Three significant digits with a unit of a thousand: `999`, `1.23 k`, `45.6 M`.
 fn scaled(number: u64, steps: &[&str], base: u64) -> String {
     let mut unit = 1_u64;

@@ -17,6 +17,7 @@ const SHOWING: &[(&[&str], &str)] = &[
     (&["flows"], endpoint::FLOWS),
     (&["top"], endpoint::TOP),
     (&["ports"], endpoint::PORTS),
+    (&["stages"], endpoint::STAGES),
     (&["drops"], endpoint::DROPS),
     (&["segments"], endpoint::SEGMENTS),
     (&["workloads"], endpoint::WORKLOADS),

@@ -124,6 +124,16 @@ fn ports_tell_what_is_down_and_what_was_missed() {
 }
 
 #[test]
+fn stages_show_what_a_packet_costs_in_each() {
+    check("stages", &print::stages(&fixtures::stages()));
+    let mut off = fixtures::stages();
+    for cost in &mut off.total.stages {
+        (cost.cycles, cost.packets) = (0, 0);
+    }
+    check("stages-off", &print::stages(&off));
+}
+
+#[test]
 fn drops_show_reasons_that_happened_with_their_sentence() {
     check("drops", &print::drops(&fixtures::drops()));
     check("drops-none", &print::drops(&Drops::default()));

@@ -265,6 +265,12 @@ pub(super) const CORES: &[CoreField] = &[
         "policies adopted",
         |c| c.policies_adopted,
     ),
+    (
+        "ringfence_worker_stage_rounds_total",
+        Counter,
+        "rounds with packets whose stages were measured",
+        |c| c.stage_rounds,
+    ),
 ];
 
 /// By port, lane and role.
@@ -337,6 +343,21 @@ const OTHERS: &[(&str, Kind, &str)] = &[
         "ringfence_worker_dropped_packets_total",
         Counter,
         "packets not forwarded, by worker and reason",
+    ),
+    (
+        "ringfence_stage_cycles_total",
+        Counter,
+        "cycles in rounds that were measured, by worker and stage",
+    ),
+    (
+        "ringfence_stage_packets_total",
+        Counter,
+        "packets in those, by worker and stage",
+    ),
+    (
+        "ringfence_tsc_hz",
+        Gauge,
+        "cycles a second, in which stages are counted",
     ),
     (
         "ringfence_ring_records_waiting",

@@ -124,6 +124,7 @@ impl TestDataplane {
         let mut facts_now = ProcessFacts::new();
         facts_now.started_ns = control::clock::now_ns();
         facts_now.state = u32::from(RunState::Running.byte());
+        facts_now.tsc_hz = 2_000_000_000;
         let mut facts = region.facts_writer().unwrap();
         facts_now.heartbeat_ns = control::clock::now_ns();
         facts.commit(&facts_now);
@@ -195,6 +196,9 @@ impl TestDataplane {
         let packets = record.packets_fwd + record.packets_rev;
         let counters = &mut self.counters[worker];
         counters.rx_packets += packets;
+        counters.stage_rounds += 1;
+        counters.stage_cycles[abi::Stage::Decide.index()] += 20 * packets;
+        counters.stage_packets[abi::Stage::Decide.index()] += packets;
         counters.flow_packets += packets;
         counters.drops[record.drop_reason as usize] += record.dropped_packets;
         counters.tx_packets += packets - record.dropped_packets;

@@ -3,6 +3,7 @@
 //! A core keeps one plain [`CoreCounters`] for itself and commits it to the stats segment at an
 //! interval; nothing here is atomic.
 
+use crate::byte_enum;
 use crate::reason::REASONS_MAX;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -10,8 +11,40 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const WORKERS_MAX: usize = 32;
 /// Ports in a stats segment.
 pub const PORTS_MAX: usize = 64;
+/// Rows reserved for stages in the stats segment. [`Stage`] codes stay below it.
+pub const STAGES_MAX: usize = 16;
 /// Bytes of a port's name in a stats segment, zero padded UTF-8.
 pub const PORT_NAME_BYTES: usize = 64;
+
+byte_enum! {
+    /// Where a core spends its cycles. What a round does belongs to exactly one of them.
+    pub enum Stage {
+        /// From the beginning of the round, clock and adoption included, to the frames of a port.
+        Receive = 0 => "receive",
+        /// Frames to keys, hashes and facts; index lines are asked for.
+        Read = 1 => "read",
+        /// Index lines to likely entries, which are asked for.
+        LookUp = 2 => "look-up",
+        /// The policy image is asked about new flows, and about all after a change of policy.
+        Classify = 3 => "classify",
+        /// Packets are counted in their flows and get a verdict, but for the policy image.
+        Decide = 4 => "decide",
+        /// What goes on is sent, what does not is freed, answers are made.
+        Transmit = 5 => "transmit",
+        /// Flows are looked at for timeouts.
+        Sweep = 6 => "sweep",
+        /// Records and, at the interval, counters become visible to the control process.
+        Export = 7 => "export",
+    }
+}
+
+impl Stage {
+    /// Index of the stage's counters in the stats segment.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
 
 /// Counters of one core.
 ///
@@ -111,6 +144,13 @@ pub struct CoreCounters {
     pub policy_adopted_ns: u64,
     /// Policies adopted since start.
     pub policies_adopted: u64,
+    /// Rounds whose stages were measured: one in so many, as configured, and of those the ones with
+    /// a packet.
+    pub stage_rounds: u64,
+    /// Cycles of each stage in those rounds, by [`Stage`].
+    pub stage_cycles: [u64; STAGES_MAX],
+    /// Packets that went through each stage in those rounds, by [`Stage`].
+    pub stage_packets: [u64; STAGES_MAX],
 }
 
 impl CoreCounters {

@@ -40,7 +40,7 @@ pub mod stats;
 mod sync;
 pub mod verdict;
 
-pub use counters::{CoreCounters, PortCounters};
+pub use counters::{CoreCounters, PortCounters, Stage};
 pub use reason::Reason;
 pub use record::FlowRecord;
 pub use ring::{Consumer, Producer};
@@ -50,7 +50,7 @@ pub use verdict::{Action, Decision, Mode, VerdictSource};
 
 /// Number of this contract. Raised with every change of a layout or a meaning; both processes must
 /// carry the same one.
-pub const ABI_EPOCH: u32 = 1;
+pub const ABI_EPOCH: u32 = 2;
 
 /// Declares an enum that lives in one byte of the contract, with its name for people and a checked
 /// way back from the byte.

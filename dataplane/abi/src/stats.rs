@@ -233,6 +233,8 @@ pub struct ProcessFacts {
     pub worker_cpus: [u16; WORKERS_MAX],
     /// Lanes, the first `lanes` of them used.
     pub lane: [LaneFacts; LANES_MAX],
+    /// Cycles of the time stamp counter in a second, in which stages are counted.
+    pub tsc_hz: u64,
 }
 
 impl ProcessFacts {

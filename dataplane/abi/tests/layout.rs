@@ -225,7 +225,10 @@ fn every_offset_in_layout_md_is_the_compilers() {
             superseded_packets,
             policy_epoch,
             policy_adopted_ns,
-            policies_adopted
+            policies_adopted,
+            stage_rounds,
+            stage_cycles,
+            stage_packets
         }
     );
     check_struct!(
@@ -264,7 +267,8 @@ fn every_offset_in_layout_md_is_the_compilers() {
             package_version,
             idle,
             worker_cpus,
-            lane
+            lane,
+            tsc_hz
         }
     );
     check_struct!(

@@ -6,6 +6,7 @@ mod explain;
 mod flows;
 mod policy;
 mod ports;
+mod stages;
 mod status;
 mod top;
 
@@ -18,5 +19,6 @@ pub use policy::{
     workloads,
 };
 pub use ports::{drops, ports};
+pub use stages::stages;
 pub use status::{Overview, status};
 pub use top::top;
