@@ -205,7 +205,8 @@ impl Core {
         if let Some(by_itself) = self.passes_by_itself(packet, headers) {
             return by_itself.decision(decision);
         }
-        if !is_guess(ends) || packet.seen.side == ends.initiator || !decision.enforced.permits() {
+        let initiator_spoke = packet.seen.side == ends.initiator || ends.initiator_spoke;
+        if !is_guess(ends) || initiator_spoke || !decision.enforced.permits() {
             return decision;
         }
         // Only the ports say that the other end is the initiator, and a sender picks its ports:

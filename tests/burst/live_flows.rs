@@ -1,6 +1,6 @@
 //! What a change of policy does to flows that are alive.
 
-use crate::frames::{ACK, CLIENT, DB, End, FIN_ACK, SYN, SYN_ACK, WEB, tcp};
+use crate::frames::{ACK, CLIENT, DB, End, FIN_ACK, SYN, SYN_ACK, WEB, tcp, udp};
 use crate::rig::{Rig, SECOND, SHOP};
 use abi::{Action, Reason, VerdictSource};
 
@@ -79,6 +79,29 @@ fn a_flow_that_stays_allowed_loses_no_packet_and_gets_no_extra_record() {
         );
     }
     assert_eq!(rig.records().len(), 0);
+}
+
+/// A change of policy meets the reply first: it follows its flow all the same, whatever of the ports
+/// and the order of packets had said who began.
+#[test]
+fn a_reply_that_is_first_after_a_change_of_policy_follows_its_flow() {
+    let udp_shop = || shop("re-evaluate").replace("tcp/80", "udp/80\", \"udp/8000");
+    for (client, server) in [(40_000, 80), (20_000, 8000)] {
+        for is_answered in [true, false] {
+            let mut rig = Rig::new();
+            let (client, server) = (End(CLIENT, client), End(WEB, server));
+            rig.publish(&udp_shop());
+            assert_eq!(rig.send_outside(udp(client, server, b"?")).inside.len(), 1);
+            if is_answered {
+                assert_eq!(rig.send_inside(udp(server, client, b"!")).outside.len(), 1);
+            }
+            for _ in 0..3 {
+                rig.publish(&udp_shop());
+                assert_eq!(rig.send_inside(udp(server, client, b"!")).outside.len(), 1);
+                assert_eq!(rig.send_outside(udp(client, server, b"?")).inside.len(), 1);
+            }
+        }
+    }
 }
 
 #[test]

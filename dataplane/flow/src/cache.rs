@@ -78,6 +78,8 @@ pub struct Ends {
     pub initiator: Side,
     /// By what evidence.
     pub evidence: InitiatorEvidence,
+    /// Whether a packet of the initiator has been counted.
+    pub initiator_spoke: bool,
     /// For ICMP and ICMPv6: type of the flow's first packet.
     pub icmp_type: u8,
     /// For ICMP and ICMPv6: code of the flow's first packet.
@@ -531,6 +533,7 @@ impl FlowCache {
             tuple,
             initiator,
             evidence,
+            initiator_spoke: hot.has_seen(initiator),
             icmp_type: icmp[0],
             icmp_code: icmp[1],
         })
