@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// Alternating runs of each; by default 5.
     #[arg(long)]
     runs: Option<u32>,
-    /// Seconds of each run; by default 3 in the short profile and 6 in the full one.
+    /// Seconds of each run; by default 2 in the short profile and 6 in the full one.
     #[arg(long)]
     seconds: Option<u32>,
     /// CPU of the polling core.
@@ -29,6 +29,32 @@ pub(crate) struct Options {
     /// Name the rows and their targets, and run nothing.
     #[arg(long)]
     list: bool,
+}
+
+impl Options {
+    /// The rows of these names.
+    pub(crate) fn of_rows(
+        names: &[&str],
+        runs: u32,
+        seconds: u32,
+        results: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            profile: Profile::Short,
+            only: names.iter().map(|name| (*name).to_owned()).collect(),
+            runs: Some(runs),
+            seconds: Some(seconds),
+            core: 1,
+            results,
+            list: false,
+        }
+    }
+}
+
+/// How this program was called.
+fn own_command() -> String {
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    format!("ringfence-perf {command}")
 }
 
 /// A row that was run, or could not be.
@@ -97,14 +123,14 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let effort = Effort {
         runs: options.runs.unwrap_or(5),
         seconds: options.seconds.unwrap_or(match options.profile {
-            Profile::Short => 3,
+            Profile::Short => 2,
             Profile::Full => 6,
         }),
         core: options.core,
     };
     let mut results = Results {
         machine: Machine::read(),
-        command: crate::report::own_command(),
+        command: own_command(),
         rows: Vec::new(),
     };
     for row in rows {

@@ -1,8 +1,6 @@
-//! The first look: inline against testpmd macswap and 5tswap.
+//! The first look: inline against testpmd macswap and 5tswap, 100,000 flows, ten rules.
 
-use crate::peer::Peer;
-use crate::report::Report;
-use crate::side_by_side::cell;
+use crate::bench;
 use std::path::PathBuf;
 
 /// What `first-look` takes.
@@ -19,19 +17,16 @@ pub(crate) struct Options {
     results: Option<PathBuf>,
 }
 
-/// Runs both cells and prints them.
+/// Runs both rows and prints them.
 ///
 /// # Errors
 /// A sentence.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let mut report = Report::new();
-    for peer in [Peer::Macswap, Peer::FiveTupleSwap] {
-        let cell = cell(peer, 100_000, options.runs, options.seconds, 1)?;
-        report.cells.push(cell);
-    }
-    println!("{}", report.table());
-    if let Some(dir) = &options.results {
-        report.keep(dir)?;
-    }
-    Ok(())
+    let names = ["first-look-macswap", "first-look-5tswap"];
+    bench::run(&bench::Options::of_rows(
+        &names,
+        options.runs,
+        options.seconds,
+        options.results.clone(),
+    ))
 }

@@ -7,21 +7,22 @@
 )]
 
 mod bench;
+mod cell;
 mod first_look;
+mod generator;
 mod machine;
 mod micro;
 mod peer;
-mod report;
 mod rows;
+mod rules;
 mod side_by_side;
 mod source;
 mod subject;
+mod traffic;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Bytes of an mbuf, headroom included, for subject and peer alike.
-pub(crate) const MBUF_BYTES: u32 = 384;
 /// Mbufs beside those that hold the capture.
 pub(crate) const SPARE_MBUFS: u32 = 16_384;
 
@@ -66,12 +67,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Mbufs of the pool that holds a capture of `frames`.
-pub(crate) fn pool_mbufs(frames: u32) -> u32 {
-    // As the dataplane sizes its pool: what is spare, what the capture needs, what two ports hold.
-    SPARE_MBUFS + frames + 2 * 2048
 }
 
 /// The middle of the samples; the lower of the two middles.

@@ -3,6 +3,12 @@
 //! A row is a function that measures and gives an [`Outcome`]; [`ALL`] names every one. To add a
 //! row, write the function where its job lives and add an entry here.
 
+mod cores;
+mod established;
+mod outcome;
+mod rules_cost;
+mod stress;
+
 use std::collections::BTreeMap;
 
 /// How much time a row may take.
@@ -102,23 +108,151 @@ pub(crate) struct Row {
     pub(crate) run: fn(&Effort) -> Result<Outcome, String>,
 }
 
-/// Every row, in the order of the table.
+/// Every row, in the order of the table of what must be shown.
 pub(crate) const ALL: &[Row] = &[
     Row {
-        name: "first-look-macswap",
-        what: "established, 64 B, 100k flows, 10 rules, inline",
+        name: "established-1k",
+        what: "established, 64 B, 1k flows, 10 rules, inline",
+        unit: "x testpmd macswap",
+        target: Target::AtLeast(0.85),
+        profile: Profile::Short,
+        run: established::thousand,
+    },
+    Row {
+        name: "established-1m",
+        what: "established, 64 B, 1M flows, 10k rules, records on",
+        unit: "x testpmd macswap",
+        target: Target::AtLeast(0.75),
+        profile: Profile::Short,
+        run: established::million,
+    },
+    Row {
+        name: "established-10m",
+        what: "established, 64 B, 10M flows",
+        unit: "x its rate with 1k flows",
+        target: Target::AtLeast(0.5),
+        profile: Profile::Full,
+        run: established::ten_million,
+    },
+    Row {
+        name: "memory-10m",
+        what: "10M flows, index and entries: resident memory",
+        unit: "GiB",
+        target: Target::AtMost(2.0),
+        profile: Profile::Full,
+        run: established::memory,
+    },
+    Row {
+        name: "ovs-1000-rules",
+        what: "OVS-DPDK conntrack and 1,000 rules, 100k flows both ways",
+        unit: "x OVS-DPDK",
+        target: Target::AtLeast(15.0),
+        profile: Profile::Short,
+        run: established::beside_ovs,
+    },
+    Row {
+        name: "rules-packet-cost",
+        what: "rules 10 -> 100,000: time of a packet, 100k flows",
+        unit: "% more",
+        target: Target::AtMost(2.0),
+        profile: Profile::Full,
+        run: rules_cost::packet,
+    },
+    Row {
+        name: "rules-new-flow-cost",
+        what: "rules 10 -> 100,000: time of a packet that is a new flow",
+        unit: "% more",
+        target: Target::AtMost(10.0),
+        profile: Profile::Full,
+        run: rules_cost::new_flow,
+    },
+    Row {
+        name: "new-flows",
+        what: "every packet a new flow, 100k rules; insert, age out, record",
+        unit: "M/s",
+        target: Target::AtLeast(4.0),
+        profile: Profile::Short,
+        run: stress::new_flows,
+    },
+    Row {
+        name: "scan",
+        what: "10 M/s single-packet scan beside 1M established flows: their rate",
+        unit: "x unattacked",
+        target: Target::AtLeast(0.7),
+        profile: Profile::Full,
+        run: stress::scan,
+    },
+    Row {
+        name: "publish",
+        what: "policy of 100k rules published 10 times a second: rate",
+        unit: "x undisturbed",
+        target: Target::AtLeast(0.98),
+        profile: Profile::Short,
+        run: stress::publish,
+    },
+    Row {
+        name: "two-workers",
+        what: "two workers, each its own source",
+        unit: "x one",
+        target: Target::AtLeast(1.9),
+        profile: Profile::Full,
+        run: cores::two_workers,
+    },
+    Row {
+        name: "ipv6-1k",
+        what: "IPv6, 1k flows, 10 rules",
+        unit: "x IPv4",
+        target: Target::AtLeast(0.9),
+        profile: Profile::Full,
+        run: established::ipv6_thousand,
+    },
+    Row {
+        name: "ipv6-1m",
+        what: "IPv6, 1M flows, 10k rules",
+        unit: "x IPv4",
+        target: Target::AtLeast(0.9),
+        profile: Profile::Full,
+        run: established::ipv6_million,
+    },
+    Row {
+        name: "ipv6-10m",
+        what: "IPv6, 10M flows",
+        unit: "x IPv4",
+        target: Target::AtLeast(0.9),
+        profile: Profile::Full,
+        run: established::ipv6_ten_million,
+    },
+    Row {
+        name: "imix",
+        what: "established, 64/594/1518 B as 7:4:1, 100k flows, 1k rules",
         unit: "x testpmd macswap",
         target: Target::Told,
-        profile: Profile::Short,
-        run: |effort| crate::side_by_side::first_look_row(crate::peer::Peer::Macswap, effort),
+        profile: Profile::Full,
+        run: established::imix,
+    },
+    Row {
+        name: "generator-cost",
+        what: "the generator's writing of a frame, under testpmd rxonly",
+        unit: "ns",
+        target: Target::Told,
+        profile: Profile::Full,
+        run: cores::generator_cost,
+    },
+    Row {
+        name: "first-look-macswap",
+        what: "established, 64 B, 100k flows one way, 10 rules, inline",
+        unit: "x testpmd macswap",
+        target: Target::Told,
+        profile: Profile::Full,
+        run: |effort| established::first_look(crate::peer::Peer::Macswap, effort),
     },
     Row {
         name: "first-look-5tswap",
-        what: "established, 64 B, 100k flows, 10 rules, inline",
+        what: "established, 64 B, 100k flows one way, 10 rules, inline",
         unit: "x testpmd 5tswap",
         target: Target::Told,
-        profile: Profile::Short,
-        run: |effort| crate::side_by_side::first_look_row(crate::peer::Peer::FiveTupleSwap, effort),
+        profile: Profile::Full,
+        run: |effort| established::first_look(crate::peer::Peer::FiveTupleSwap, effort),
     },
     Row {
         name: "instructions",

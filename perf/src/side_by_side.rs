@@ -1,29 +1,68 @@
-//! One cell: subject and peer in alternation on the same source and the same core.
+//! One cell from the command line.
 
+use crate::cell::Cell;
+use crate::machine::Machine;
 use crate::peer::Peer;
-use crate::report::{Cell, Report};
-use crate::rows::{Effort, Outcome};
-use crate::{peer, source, subject};
-use std::path::{Path, PathBuf};
+use crate::subject::Knobs;
+use crate::traffic::{Family, Frame, Source, Traffic};
 
 /// What `side-by-side` takes.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What testpmd does with a packet.
+    /// What the subject is compared with; `testpmd` is `macswap`.
     #[arg(long, value_enum, default_value_t = Peer::Macswap)]
     peer: Peer,
-    /// Flows; the capture has one frame of each.
+    /// Established flows of each source.
     #[arg(long, default_value_t = 100_000)]
-    flows: u32,
+    flows: u64,
+    /// Rules of the policy.
+    #[arg(long, default_value_t = 10)]
+    rules: u32,
+    /// Of a hundred frames, so many are the first of a new flow.
+    #[arg(long, default_value_t = 0)]
+    new_flow_percent: u8,
+    /// Single-packet flows a second of a scan, from one source to many, which the policy denies.
+    #[arg(long, default_value_t = 0)]
+    scan_per_second: u64,
+    /// Policies published a second while the subject is measured.
+    #[arg(long, default_value_t = 0.0)]
+    publishes_per_second: f64,
+    /// Sizes of frames, with FCS.
+    #[arg(long, value_enum, default_value_t = Frame::Small)]
+    frame: Frame,
+    /// IP version.
+    #[arg(long, value_enum, default_value_t = Family::Ipv4)]
+    family: Family,
+    /// Where frames come from; by default a capture where it can hold them, else the generator.
+    #[arg(long, value_enum)]
+    source: Option<Source>,
+    /// Replies are there too.
+    #[arg(long)]
+    both_directions: bool,
+    /// Everything inside one VXLAN tunnel.
+    #[arg(long)]
+    vxlan: bool,
+    /// Polling cores, each with a source of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    workers: u8,
+    /// Seconds that are measured, of each run.
+    #[arg(long, default_value_t = 6)]
+    seconds: u32,
     /// Alternating runs of each.
     #[arg(long, default_value_t = 5)]
     runs: u32,
-    /// Seconds of each run.
-    #[arg(long, default_value_t = 6)]
-    seconds: u32,
     /// CPU of the polling core.
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// Flows that each core's cache holds.
+    #[arg(long)]
+    flows_max: Option<u64>,
+    /// A line of the subject's `[flow]`, such as `idle_udp_single = "1s"`; may be repeated.
+    #[arg(long)]
+    flow: Vec<String>,
+    /// A line of each `[[lane]]` of the subject; may be repeated.
+    #[arg(long)]
+    lane: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -34,73 +73,50 @@ pub(crate) struct Options {
 /// # Errors
 /// A sentence.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let mut report = Report::new();
-    report.cells.push(cell(
-        options.peer,
-        options.flows,
-        options.runs,
-        options.seconds,
-        options.core,
-    )?);
+    let machine = Machine::read();
+    let compared = cell(options).run()?;
     let text = if options.json {
-        report.json()?
+        compared.json(&machine)?
     } else {
-        report.table()
+        compared.table()
     };
     println!("{text}");
     Ok(())
 }
 
-/// Subject and peer in alternation on the same source and the same core.
-pub(crate) fn cell(
-    peer: Peer,
-    flows: u32,
-    runs: u32,
-    seconds: u32,
-    core: usize,
-) -> Result<Cell, String> {
-    let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
-    let capture = dir.path().join("flows.pcap");
-    source::write_capture(&capture, flows, source::Family::Ipv4)
-        .map_err(|error| format!("{}: {error}", capture.display()))?;
-    let binary = dataplane_binary()?;
-    let mut cell = Cell::new(peer, flows, seconds);
-    for number in 0..runs {
-        eprintln!(
-            "{} of {runs}: {flows} flows, ringfence then testpmd {}",
-            number + 1,
-            peer.name()
-        );
-        let setup = subject::Setup {
-            binary: &binary,
-            capture: &capture,
-            frames: flows,
-            core,
-            policy: Some(TEN_RULES),
-            seconds,
-        };
-        cell.subject.push(subject::run(&setup)?);
-        cell.peer
-            .push(peer::run(peer, &capture, flows, core, seconds)?);
+fn cell(options: &Options) -> Cell {
+    let traffic = Traffic {
+        flows: options.flows,
+        both_directions: options.both_directions,
+        new_flow_percent: options.new_flow_percent,
+        scan_per_second: options.scan_per_second,
+        scan_total: 0,
+        family: options.family,
+        frame: options.frame,
+        vxlan: options.vxlan,
+        source: Source::Pcap,
+    };
+    Cell {
+        peer: options.peer,
+        traffic: traffic.with_source(options.source),
+        rules: options.rules,
+        publishes_per_second: options.publishes_per_second,
+        cores: cores(options.core, options.workers),
+        runs: options.runs.max(1),
+        seconds: options.seconds.max(1),
+        knobs: Knobs {
+            flows_max: options.flows_max,
+            flow: options.flow.clone(),
+            lane: options.lane.clone(),
+        },
     }
-    Ok(cell)
 }
 
-/// Ten rules that allow the generated flows by the last of them.
-const TEN_RULES: &str = include_str!("ten_rules.toml");
-
-/// The dataplane that was built with this program.
-pub(crate) fn dataplane_binary() -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let beside = own.parent().map(|dir| dir.join("ringfence-dataplane"));
-    beside.filter(|path| Path::is_file(path)).ok_or_else(|| {
-        "ringfence-dataplane is not beside this program; build it with `cargo build --release`"
-            .to_owned()
-    })
-}
-
-/// The first look as a row.
-pub(crate) fn first_look_row(peer: Peer, effort: &Effort) -> Result<Outcome, String> {
-    let cell = cell(peer, 100_000, effort.runs, effort.seconds, effort.core)?;
-    Ok(cell.outcome())
+/// `workers` CPUs, from `core` on and back to the first.
+pub(crate) fn cores(core: usize, workers: u8) -> Vec<usize> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = usize::from(workers);
+    (0..count)
+        .map(|number| (core + number) % cpus.max(count))
+        .collect()
 }

@@ -1,0 +1,78 @@
+//! Rows of more than one core, and of the sources themselves.
+
+use super::outcome::{Pair, all_forwarded, cell};
+use super::{Effort, Outcome};
+use crate::cell::{Cell, Spread};
+use crate::peer::{self, Peer};
+use crate::traffic::{Source, Traffic};
+use std::collections::BTreeMap;
+
+pub(super) fn two_workers(effort: &Effort) -> Result<Outcome, String> {
+    let of = |workers| Cell {
+        cores: crate::side_by_side::cores(effort.core, workers),
+        ..cell(
+            effort,
+            Peer::None,
+            Traffic::established(100_000, true),
+            1_000,
+        )
+    };
+    let pair = Pair::run(of(2), of(1))?;
+    let mut outcome = pair.outcome(|run| run.rate, |two, one| two / one)?;
+    outcome.checks.push(all_forwarded(&pair.first.subject));
+    Ok(outcome)
+}
+
+/// testpmd on the generator and on a bare net_null, which hands out mbufs without a frame.
+pub(super) fn generator_cost(effort: &Effort) -> Result<Outcome, String> {
+    let traffic = Traffic::established(1_000_000, true).with_source(Some(Source::Generator));
+    let bare = Traffic {
+        source: Source::Bare,
+        ..traffic
+    };
+    let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut told = Vec::new();
+    for mode in [Peer::Macswap, Peer::Io, Peer::Rxonly] {
+        for _ in 0..effort.runs {
+            for (name, traffic) in [("generator", &traffic), ("bare", &bare)] {
+                let setup = peer::Setup {
+                    capture: std::path::Path::new(""),
+                    traffic,
+                    cores: &[effort.core],
+                    rules: 0,
+                    seconds: effort.seconds,
+                };
+                let measured = peer::run(mode, &setup)?.ok_or("testpmd is a peer")?;
+                let series = format!("{}_{name}_pps", mode.name());
+                samples.entry(series).or_default().push(measured.rate);
+            }
+        }
+        told.push(format!(
+            "{} {:.1} ns",
+            mode.name(),
+            cost(&samples, mode).median
+        ));
+    }
+    let cost = cost(&samples, Peer::Rxonly);
+    Ok(Outcome {
+        value: cost.median,
+        spread: (cost.min, cost.max),
+        samples,
+        told: told.join(", "),
+        command: "ringfence-perf bench --only generator-cost".to_owned(),
+        ..Outcome::default()
+    })
+}
+
+/// Nanoseconds that a frame of the generator costs more than one without a frame in it.
+fn cost(samples: &BTreeMap<String, Vec<f64>>, mode: Peer) -> Spread {
+    let of = |name: &str| samples.get(&format!("{}_{name}_pps", mode.name()));
+    let (Some(with), Some(without)) = (of("generator"), of("bare")) else {
+        return Spread::default();
+    };
+    let pairs = with.iter().zip(without);
+    let each: Vec<f64> = pairs
+        .map(|(with, without)| 1e9 / with - 1e9 / without)
+        .collect();
+    Spread::of(&each)
+}

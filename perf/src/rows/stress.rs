@@ -1,0 +1,143 @@
+//! Rows under load that is not established traffic: new flows, a scan, policies.
+
+use super::outcome::{Pair, all_forwarded, books, cell};
+use super::rules_cost::every_packet_new;
+use super::{Check, Effort, Outcome};
+use crate::cell::{Cell, Spread};
+use crate::peer::Peer;
+use crate::subject::Measured;
+use crate::traffic::Traffic;
+use std::collections::BTreeMap;
+
+/// Frames of the scan offered a second.
+const SCAN_PER_SECOND: u64 = 10_000_000;
+/// Flows beside the scan.
+const SCANNED_BESIDE: u64 = 1_000_000;
+/// An adoption takes this long at most, p99, milliseconds.
+const ADOPTION_MS_MAX: f64 = 2.0;
+
+pub(super) fn new_flows(effort: &Effort) -> Result<Outcome, String> {
+    let compared = every_packet_new(effort, 100_000).run()?;
+    let runs = &compared.subject;
+    let created: Vec<f64> = runs.iter().map(|run| run.flows_created_rate).collect();
+    let created_millions: Vec<f64> = created.iter().map(|rate| rate / 1e6).collect();
+    let spread = Spread::of(&created_millions);
+    let none = |what: &str, of: fn(&Measured) -> u64| Check {
+        what: what.to_owned(),
+        holds: runs.iter().all(|run| of(run) == 0),
+    };
+    let shed: u64 = runs.iter().map(|run| run.shed_records).sum();
+    Ok(Outcome {
+        value: spread.median,
+        spread: (spread.min, spread.max),
+        samples: BTreeMap::from([("flows_per_s".into(), created)]),
+        checks: vec![
+            books(runs),
+            all_forwarded(runs),
+            none("no entry is taken for another flow", |run| {
+                run.flows_evicted
+            }),
+            none("no new flow finds the table full", |run| {
+                run.flow_table_full
+            }),
+        ],
+        told: format!("{shed} records shed in all runs"),
+        command: compared.cell.command(),
+        facts: serde_json::Map::from_iter([("runs".to_owned(), serde_json::json!(runs))]),
+    })
+}
+
+pub(super) fn scan(effort: &Effort) -> Result<Outcome, String> {
+    let of = |scan_per_second| {
+        let traffic = Traffic {
+            scan_per_second,
+            ..Traffic::established(SCANNED_BESIDE, true)
+        };
+        let traffic = traffic.with_source(Some(crate::traffic::Source::Generator));
+        cell(effort, Peer::None, traffic, 1_000)
+    };
+    let pair = Pair::run(of(SCAN_PER_SECOND), of(0))?;
+    let established = |run: &Measured| run.established_rate.unwrap_or(0.0);
+    let mut outcome = pair.outcome(established, |attacked, alone| attacked / alone)?;
+    let attacked = &pair.first.subject;
+    let scanned: Vec<f64> = attacked.iter().filter_map(|run| run.scan_rate).collect();
+    let of_denied = |run: &Measured| {
+        let denied: u64 = run.drops.values().sum();
+        run.drops.len() == 1 && run.drops.contains_key("denied-by-default") && denied > 0
+    };
+    outcome.checks.extend([
+        Check {
+            what: "the scan arrives at 10 M/s".to_owned(),
+            holds: scanned
+                .iter()
+                .all(|rate| *rate > 0.98 * SCAN_PER_SECOND as f64),
+        },
+        Check {
+            what: "all established flows are still in the cache, answered".to_owned(),
+            holds: attacked
+                .iter()
+                .all(|run| run.flows_established >= SCANNED_BESIDE),
+        },
+        Check {
+            what: "nothing is dropped but what the policy denies".to_owned(),
+            holds: attacked.iter().all(of_denied),
+        },
+    ]);
+    outcome.told += &format!("; scan {} M/s", Spread::of(&scanned).millions());
+    outcome.samples.insert("scan_per_s".into(), scanned);
+    Ok(outcome)
+}
+
+pub(super) fn publish(effort: &Effort) -> Result<Outcome, String> {
+    let of = |publishes_per_second| Cell {
+        publishes_per_second,
+        ..cell(
+            effort,
+            Peer::None,
+            Traffic::established(100_000, true),
+            100_000,
+        )
+    };
+    let pair = Pair::run(of(10.0), of(0.0))?;
+    let mut outcome = pair.outcome(|run| run.rate, |disturbed, alone| disturbed / alone)?;
+    let publishing = pair
+        .first
+        .subject
+        .iter()
+        .filter_map(|run| run.publishing.as_ref());
+    let publishing: Vec<_> = publishing.collect();
+    let all: Vec<u64> = publishing
+        .iter()
+        .flat_map(|p| p.adopted_ns.iter().copied())
+        .collect();
+    let round: Vec<u64> = publishing
+        .iter()
+        .flat_map(|p| p.round_trip_ns.iter().copied())
+        .collect();
+    let ms = |samples: &[u64], percent| crate::subject::percentile(samples, percent) as f64 / 1e6;
+    let p99 = ms(&all, 99);
+    outcome.checks.extend([
+        all_forwarded(&pair.first.subject),
+        Check {
+            what: format!("publish to last adoption p99 is {ADOPTION_MS_MAX} ms or less"),
+            holds: p99 <= ADOPTION_MS_MAX && !all.is_empty(),
+        },
+        Check {
+            what: "no packet is forwarded under a superseded verdict after adoption".to_owned(),
+            holds: publishing.iter().all(|p| p.superseded_after == 0),
+        },
+    ]);
+    outcome.told += &format!(
+        "; {} publications, adopted p50 {:.3} p99 {p99:.3} max {:.3} ms, round trip p50 {:.1} ms",
+        all.len(),
+        ms(&all, 50),
+        ms(&all, 100),
+        ms(&round, 50)
+    );
+    let as_f64 = |samples: Vec<u64>| samples.into_iter().map(|ns| ns as f64).collect();
+    outcome.samples.insert("adopted_ns".into(), as_f64(all));
+    outcome
+        .samples
+        .insert("round_trip_ns".into(), as_f64(round));
+    Ok(outcome)
+}
