@@ -87,7 +87,7 @@ impl App {
         let show = self.policy.show();
         let in_force = self.policy.in_force();
         let of = |mode: Mode| {
-            let segments = in_force.iter().flat_map(|f| &f.valid.segments);
+            let segments = in_force.iter().flat_map(|f| f.valid.segments.iter());
             segments.filter(|s| s.mode == mode).count() as u64
         };
         PolicyStatus {

@@ -11,7 +11,9 @@ use crate::policy_service::{Change, POLICY_BYTES_MAX};
 use api::endpoint;
 use api::error::{ApiError, ErrorBody, ErrorCode};
 use api::explain::ExplainQuery;
-use api::policy::{ApplyRequest, CheckRequest, PolicyChange, RevisionQuery, RollbackRequest};
+use api::policy::{
+    ApplyRequest, CheckRequest, PolicyChange, RevisionQuery, RollbackRequest, WorkloadRequest,
+};
 use api::{FlowsQuery, TopQuery};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -94,7 +96,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoint::STAGES, plain(|app| Ok(app.stages())))
         .route(endpoint::DROPS, plain(|app| Ok(app.drops())))
         .route(endpoint::SEGMENTS, plain(|app| Ok(app.segments())))
-        .route(endpoint::WORKLOADS, plain(|app| Ok(app.workloads())))
+        .route(
+            endpoint::WORKLOADS,
+            plain(|app| Ok(app.workloads())).post(workload_set),
+        )
         .route(endpoint::POLICY, plain(|app| Ok(app.policy.show())))
         .route(endpoint::POLICY_CHECK, post(policy_check))
         .route(endpoint::POLICY_APPLY, post(policy_apply))
@@ -189,6 +194,15 @@ async fn policy_apply(
         })
         .await?,
     ))
+}
+
+async fn workload_set(
+    State(app): State<Arc<App>>,
+    bytes: Bytes,
+) -> Answer<api::policy::ApplyResult> {
+    let request: WorkloadRequest = body(&bytes)?;
+    let work = move |app: Arc<App>| async move { app.policy.set_workload(request).await };
+    Ok(Json(detached(app, work).await?))
 }
 
 async fn policy_rollback(

@@ -9,6 +9,7 @@ use abi::{FlowRecord, Mode};
 use acl::{PolicyImage, Prefix, Service};
 use api::words::NamedBy;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, RwLock};
 
 /// Epochs whose names are kept.
@@ -22,7 +23,7 @@ pub struct Dictionary {
     /// Names of segments, by their index in the image.
     pub segments: Vec<Arc<str>>,
     identities: Vec<IdentityNames>,
-    rules: HashMap<u64, RuleNames>,
+    rules: Arc<ById<RuleNames>>,
     hosts: HashMap<[u8; 16], Arc<str>>,
     prefixes: Vec<(Prefix, Arc<str>)>,
     services: Vec<(acl::PortRange, Arc<str>)>,
@@ -54,6 +55,40 @@ pub struct RuleNames {
     pub mode: RuleMode,
 }
 
+fn rule_names(rule: acl::Rule<'_>) -> (u64, RuleNames) {
+    let names = RuleNames {
+        name: rule.name.into(),
+        tier: rule.tier,
+        action: rule.action,
+        mode: rule.mode,
+    };
+    (rule.id, names)
+}
+
+/// A map by rule id. Ids are hashes of names already.
+pub type ById<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
+
+/// Takes an id for its own hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only ids are ever hashed, by `write_u64`; anything else is still told apart.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+}
+
 /// FNV-1a 32 of a name, never 0: the id of a set of segments in IPFIX and in the API.
 #[must_use]
 pub fn segment_id(name: &str) -> u32 {
@@ -70,6 +105,12 @@ impl Dictionary {
     /// Proportional to the image; called once for each epoch.
     #[must_use]
     pub fn new(image: Arc<PolicyImage>) -> Self {
+        Self::after(image, None)
+    }
+
+    /// The same; the names of rules are taken from the dictionary `before` where they are the same.
+    #[must_use]
+    pub fn after(image: Arc<PolicyImage>, before: Option<&Self>) -> Self {
         let segments: Vec<Arc<str>> = image.segments().map(|s| s.name.into()).collect();
         let identities = (0..image.identity_count())
             .map(|identity| {
@@ -88,18 +129,10 @@ impl Dictionary {
                 }
             })
             .collect();
-        let rules = image
-            .rules()
-            .map(|r| {
-                let names = RuleNames {
-                    name: r.name.into(),
-                    tier: r.tier,
-                    action: r.action,
-                    mode: r.mode,
-                };
-                (r.id, names)
-            })
-            .collect();
+        let rules = match before.filter(|before| before.image.has_rules_of(&image)) {
+            Some(before) => Arc::clone(&before.rules),
+            None => Arc::new(image.rules().map(rule_names).collect()),
+        };
         let (mut hosts, mut prefixes) = (HashMap::new(), Vec::new());
         for workload in image.workloads() {
             let name: Arc<str> = workload.name.into();

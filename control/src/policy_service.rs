@@ -5,6 +5,7 @@
 //! itself has to bring back when a link comes up.
 
 mod check;
+mod press;
 mod restore;
 mod store;
 
@@ -21,8 +22,9 @@ use api::policy::{
     ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLog,
     PolicyLogEntry, PolicyState, Revision,
 };
-use check::{compile, counts, no_longer_enforces, warnings};
+use check::{counts, no_longer_enforces, warnings};
 use policy::{CompiledPolicy, ValidPolicy};
+use press::{Press, compile_aside};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct InForce {
     /// Its image and names.
     pub compiled: Arc<CompiledPolicy>,
     text: Arc<str>,
+    /// From text to image, microseconds.
+    compile_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +75,22 @@ pub struct Change {
     pub note: String,
 }
 
+impl Change {
+    fn check(&self) -> Result<(), ApiError> {
+        for (what, value) in [
+            ("author", &self.author),
+            ("note", &self.note),
+            ("file_name", &self.file_name),
+        ] {
+            if value.len() > NOTE_BYTES_MAX {
+                let message = format!("{what} has {} bytes, at most {NOTE_BYTES_MAX}", value.len());
+                return Err(ApiError::new(ErrorCode::BadRequest, message));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Counts of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "counts of outcomes")]
@@ -93,6 +113,7 @@ pub struct PolicyService {
     /// Applied when the dataplane first connects.
     first_file: Mutex<Option<PathBuf>>,
     current: Mutex<Current>,
+    press: Arc<Mutex<Press>>,
     outcomes: Mutex<PolicyOutcomes>,
     /// Held while somebody's change is under way; whoever comes second is refused.
     changing: tokio::sync::Mutex<()>,
@@ -127,15 +148,9 @@ fn stored_text(store: &Store, revision: &str) -> Result<String, ApiError> {
     })
 }
 
-fn read_back(store: &Store, record: &PolicyRecord) -> Result<InForce, ApiError> {
+fn read_back(store: &Store, record: &PolicyRecord, press: &mut Press) -> Result<InForce, ApiError> {
     let text = stored_text(store, &record.revision)?;
-    compile(&text, &record.file_name, record.epoch)
-}
-
-async fn compile_aside(text: String, file: String, epoch: u64) -> Result<InForce, ApiError> {
-    tokio::task::spawn_blocking(move || compile(&text, &file, epoch))
-        .await
-        .unwrap_or_else(|e| Err(ApiError::new(ErrorCode::Internal, e.to_string())))
+    press.compile(&text, &record.file_name, record.epoch)
 }
 
 impl PolicyService {
@@ -154,6 +169,7 @@ impl PolicyService {
             last_epoch: store.last_epoch()?,
             ..Current::default()
         };
+        let mut press = Press::default();
         for (epoch, image) in store.images(EPOCHS_MAX)? {
             match acl::PolicyImage::check(image) {
                 Ok(image) => registry.insert(Arc::new(Dictionary::new(Arc::new(image)))),
@@ -163,7 +179,7 @@ impl PolicyService {
         if let Some(record) = store.current()? {
             current.last_epoch = current.last_epoch.max(record.epoch);
             // Valid when it was adopted, so what the dataplane has stays in force.
-            match read_back(&store, &record) {
+            match read_back(&store, &record, &mut press) {
                 Ok(in_force) => current.in_force = Some(in_force),
                 Err(error) => {
                     tracing::error!(%error, "the stored policy cannot be used");
@@ -181,6 +197,7 @@ impl PolicyService {
             adopt_timeout: config.policy.adopt_timeout.0,
             first_file: Mutex::new(config.policy.file.clone()),
             current: Mutex::new(current),
+            press: Arc::new(Mutex::new(press)),
             outcomes: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
             busy: tokio::sync::Mutex::new(()),
@@ -227,23 +244,19 @@ impl PolicyService {
     /// Everything but adoption; the policy that was in force then stays in force, unless the answer
     /// says that it is not known.
     pub async fn apply(&self, text: String, change: Change) -> Result<ApplyResult, ApiError> {
-        for (what, value) in [
-            ("author", &change.author),
-            ("note", &change.note),
-            ("file_name", &change.file_name),
-        ] {
-            if value.len() > NOTE_BYTES_MAX {
-                let message = format!("{what} has {} bytes, at most {NOTE_BYTES_MAX}", value.len());
-                return Err(ApiError::new(ErrorCode::BadRequest, message));
-            }
-        }
-        let Ok(_changing) = self.changing.try_lock() else {
-            let message = "another change of policy is under way; try again when it has ended";
-            return Err(ApiError::new(ErrorCode::Busy, message));
-        };
+        change.check()?;
+        let _changing = self.one_at_a_time()?;
         self.compared().await;
         let _busy = self.busy.lock().await;
         self.publish(text, change, None).await
+    }
+
+    /// Whoever comes while another change is under way is refused.
+    fn one_at_a_time(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, ApiError> {
+        self.changing.try_lock().map_err(|_| {
+            let message = "another change of policy is under way; try again when it has ended";
+            ApiError::new(ErrorCode::Busy, message)
+        })
     }
 
     /// Waits until what the present link told is compared with the wanted policy: a change before
@@ -264,7 +277,8 @@ impl PolicyService {
         again: Option<PolicyRecord>,
     ) -> Result<ApplyResult, ApiError> {
         let epoch = lock(&self.current).last_epoch + 1;
-        let in_force = compile_aside(text, change.file_name.clone(), epoch).await?;
+        let press = Arc::clone(&self.press);
+        let in_force = compile_aside(press, text, change.file_name.clone(), epoch).await?;
         if !self.dataplane.is_connected() {
             let message = PublishError::NoDataplane.to_string();
             return Err(ApiError::new(ErrorCode::NoDataplane, message));
@@ -295,8 +309,9 @@ impl PolicyService {
         let image = &prepared.in_force.compiled.image;
         lock(&self.store).prepare(&prepared.record, &prepared.in_force.text, image.bytes())?;
         // Names before the image: the first record of the new epoch may come at once.
-        self.registry
-            .insert(Arc::new(Dictionary::new(Arc::clone(image))));
+        let newest = self.registry.names().newest().cloned();
+        let names = Dictionary::after(Arc::clone(image), newest.as_deref());
+        self.registry.insert(Arc::new(names));
         let mut current = lock(&self.current);
         current.last_epoch = prepared.record.epoch;
         current.state = Some(PolicyState::Publishing);
@@ -395,6 +410,8 @@ impl PolicyService {
             epoch: current.record.epoch,
             previous_revision: (!previous.revision.is_empty()).then_some(previous.revision),
             workers: adoption.map_or(0, |a| a.workers),
+            compile_us: in_force.compile_us,
+            memberships_only: in_force.compiled.tables_kept,
             adoption_us: adoption_us.unwrap_or(0),
             warnings: warned,
             counts: counts(&in_force),

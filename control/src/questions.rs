@@ -305,7 +305,7 @@ impl App {
             }
         }
         let mut segments: HashMap<u32, Vec<String>> = HashMap::new();
-        for segment in &in_force.valid.segments {
+        for segment in in_force.valid.segments.iter() {
             for workload in &segment.workloads {
                 segments
                     .entry(*workload)
@@ -313,33 +313,35 @@ impl App {
                     .push(segment.name.clone());
             }
         }
-        let workloads = (0_u32..).zip(&in_force.valid.workloads).map(|(index, w)| {
-            let seen = seen.get(&w.name).copied().unwrap_or_default();
-            // Segments by address hold the workload too: the image knows both.
-            let by_image = w.addresses.first().and_then(|net| {
-                let bytes = crate::flow::address_bytes(net.addr());
-                let dictionary = newest?;
-                let identity = dictionary.identity(dictionary.image.identity(&bytes))?;
-                Some(
-                    identity
-                        .segments
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>(),
-                )
+        let workloads = (0_u32..)
+            .zip(in_force.valid.workloads.iter())
+            .map(|(index, w)| {
+                let seen = seen.get(&w.name).copied().unwrap_or_default();
+                // Segments by address hold the workload too: the image knows both.
+                let by_image = w.addresses.first().and_then(|net| {
+                    let bytes = crate::flow::address_bytes(net.addr());
+                    let dictionary = newest?;
+                    let identity = dictionary.identity(dictionary.image.identity(&bytes))?;
+                    Some(
+                        identity
+                            .segments
+                            .iter()
+                            .map(ToString::to_string)
+                            .collect::<Vec<_>>(),
+                    )
+                });
+                Workload {
+                    name: w.name.clone(),
+                    addresses: w.addresses.iter().map(ToString::to_string).collect(),
+                    labels: w.labels.clone(),
+                    segments: by_image
+                        .or_else(|| segments.remove(&index))
+                        .unwrap_or_default(),
+                    flows_from: seen.from,
+                    flows_to: seen.to,
+                    last_ts: (seen.last_ns != 0).then_some(Ts(seen.last_ns)),
+                }
             });
-            Workload {
-                name: w.name.clone(),
-                addresses: w.addresses.iter().map(ToString::to_string).collect(),
-                labels: w.labels.clone(),
-                segments: by_image
-                    .or_else(|| segments.remove(&index))
-                    .unwrap_or_default(),
-                flows_from: seen.from,
-                flows_to: seen.to,
-                last_ts: (seen.last_ns != 0).then_some(Ts(seen.last_ns)),
-            }
-        });
         Workloads {
             workloads: workloads.collect(),
         }
@@ -349,7 +351,7 @@ impl App {
     #[must_use]
     pub fn rules(&self) -> Rules {
         let in_force = self.policy.in_force();
-        let rules = in_force.iter().flat_map(|f| &f.valid.rules).map(|r| {
+        let rules = in_force.iter().flat_map(|f| f.valid.rules.iter()).map(|r| {
             let hits = self.hits.of(abi::image::rule_id(&r.name));
             let mode = (r.mode != RuleMode::Inherit).then(|| r.mode.name());
             Rule {

@@ -17,7 +17,8 @@ pub const STAGES: &str = "/v1/stages";
 pub const DROPS: &str = "/v1/drops";
 /// `GET` -> [`crate::policy::Segments`].
 pub const SEGMENTS: &str = "/v1/segments";
-/// `GET` -> [`crate::policy::Workloads`].
+/// `GET` -> [`crate::policy::Workloads`]; `POST` [`crate::policy::WorkloadRequest`] ->
+/// [`crate::policy::ApplyResult`].
 pub const WORKLOADS: &str = "/v1/workloads";
 /// `GET` -> [`crate::policy::PolicyInForce`].
 pub const POLICY: &str = "/v1/policy";
@@ -50,6 +51,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", DROPS),
     ("GET", SEGMENTS),
     ("GET", WORKLOADS),
+    ("POST", WORKLOADS),
     ("GET", POLICY),
     ("POST", POLICY_CHECK),
     ("POST", POLICY_APPLY),

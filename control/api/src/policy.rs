@@ -79,7 +79,31 @@ pub struct RollbackRequest {
     pub note: String,
 }
 
-/// Answer to apply and rollback. Only an adopted policy answers 200; everything else is an error.
+/// Body of `POST /v1/workloads`: changes one workload of the policy in force, which becomes a
+/// revision of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadRequest {
+    /// Its name. A workload that is not there is added.
+    pub name: String,
+    /// Its addresses from now on; left out: as they are.
+    #[serde(default)]
+    pub addresses: Option<Vec<String>>,
+    /// Labels to set; `null` takes one away; others stay.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Take the workload out of the policy.
+    #[serde(default)]
+    pub remove: bool,
+    /// Who changes it.
+    #[serde(default)]
+    pub author: String,
+    /// Why.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// Answer to apply, rollback and a change of a workload. Only an adopted policy answers 200; everything else is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyResult {
     /// Revision now in force.
@@ -90,6 +114,12 @@ pub struct ApplyResult {
     pub previous_revision: Option<String>,
     /// Cores that adopted it.
     pub workers: u32,
+    /// From text to image, microseconds.
+    #[serde(default)]
+    pub compile_us: u64,
+    /// Only memberships had changed: the tables of rules were kept from the policy before.
+    #[serde(default)]
+    pub memberships_only: bool,
     /// From publish to the last core's adoption, microseconds.
     pub adoption_us: u64,
     /// What is legal and probably not meant.
@@ -171,6 +201,8 @@ words! {
         Restore => "restore",
         /// Control applied the file that its configuration names, at its start.
         Start => "start",
+        /// An operator changed one workload of the policy in force.
+        Workload => "workload",
     }
 }
 

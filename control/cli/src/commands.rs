@@ -9,7 +9,7 @@ use api::filter::Filter;
 use api::flow::{Flows, FlowsFormat};
 use api::policy::{
     ApplyRequest, ApplyResult, CheckRequest, CheckResult, PolicyInForce, PolicyLog, Revision,
-    RevisionQuery, RollbackRequest, Rules, Segments, Workloads,
+    RevisionQuery, RollbackRequest, Rules, Segments, WorkloadRequest, Workloads,
 };
 use api::{
     Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Stages, Status, Top, TopQuery, Ts,
@@ -19,7 +19,9 @@ use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{Cli, Command, ExplainArgs, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand};
+use crate::args::{
+    Cli, Command, ExplainArgs, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand, WorkloadCommand,
+};
 use crate::client::{Client, Lines};
 use crate::error::{CliError, ClientError};
 use crate::exit::Exit;
@@ -66,6 +68,7 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
             let print = |workloads: &Workloads| print::workloads(workloads, now());
             context.table(endpoint::WORKLOADS, print).await
         }
+        Command::Workload(change) => context.workload(change).await,
         Command::Policy(policy) => context.policy(policy).await,
         Command::Explain(explain) => context.explain(explain).await,
         Command::Verify(VerifyCommand::Accounting) => context.accounting().await,
@@ -296,6 +299,40 @@ impl Context {
                 self.policy_rollback(revision, note).await
             }
         }
+    }
+
+    async fn workload(&self, command: WorkloadCommand) -> Result<Exit, CliError> {
+        let request = match command {
+            WorkloadCommand::Set {
+                name,
+                address,
+                label,
+                without_label,
+                note,
+            } => {
+                let set = label.into_iter().map(|(key, value)| (key, Some(value)));
+                let gone = without_label.into_iter().map(|key| (key, None));
+                WorkloadRequest {
+                    name,
+                    addresses: (!address.is_empty()).then_some(address),
+                    labels: gone.chain(set).collect(),
+                    note,
+                    ..WorkloadRequest::default()
+                }
+            }
+            WorkloadCommand::Remove { name, note } => WorkloadRequest {
+                name,
+                remove: true,
+                note,
+                ..WorkloadRequest::default()
+            },
+        };
+        let request = WorkloadRequest {
+            author: author(),
+            ..request
+        };
+        let what = format!("the policy with workload {} changed", request.name);
+        self.change(endpoint::WORKLOADS, &request, &what).await
     }
 
     async fn policy_check(&self, file: &Path) -> Result<Exit, CliError> {

@@ -45,6 +45,10 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_known() {
             &["replay", "a.pcap", "--timeout", "0"],
             "0 is not in 1..=604800",
         ),
+        (
+            &["workload", "set", "web-1", "--label", "app"],
+            "write KEY=VALUE",
+        ),
         (&["explain", "web-1", "db-1"], "PROTO/PORT"),
         (&["completions", "tcsh"], "bash"),
         (&["flows", "--limit", "many"], "invalid digit"),

@@ -8,21 +8,25 @@
 mod classes;
 mod groups;
 mod identities;
+mod interner;
 mod lookup;
 mod pairs;
 mod raw;
 mod row_sets;
 mod service_classes;
 
-use crate::dictionary::Dictionary;
-use crate::validate::ValidPolicy;
-use abi::image::{Facts, IdentityRow, ImageWriter, NONE, SealError, Section};
+use crate::dictionary::{Dictionary, RuleEntries};
+use crate::validate::{Rule, Segment, Service, ValidPolicy};
+use abi::Mode;
+use abi::image::{Facts, ImageWriter, NONE, SealError};
 use acl::{ImageError, PolicyImage};
-use core::hash::{BuildHasherDefault, Hasher};
+use classes::Classes;
+use groups::Groups;
+use interner::Interner;
 use jiff::civil::Date;
-use std::collections::HashMap;
-use std::sync::Arc;
-use zerocopy::little_endian::U32;
+use pairs::{Meet, Pairs};
+use service_classes::ServiceClasses;
+use std::sync::{Arc, OnceLock};
 
 /// Why a valid policy could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,8 +71,12 @@ pub enum CompileError {
 pub struct CompiledPolicy {
     /// The image, checked. `image.bytes()` is what is published.
     pub image: Arc<PolicyImage>,
-    /// Names of rules, segments, workloads and identities of this image.
-    pub dictionary: Dictionary,
+    /// Only memberships had changed, and the tables of rules were kept.
+    pub tables_kept: bool,
+    policy: ValidPolicy,
+    rule_entries: Arc<OnceLock<RuleEntries>>,
+    today: Date,
+    dictionary: OnceLock<Dictionary>,
 }
 
 impl CompiledPolicy {
@@ -77,12 +85,23 @@ impl CompiledPolicy {
     pub fn epoch(&self) -> u64 {
         self.image.epoch()
     }
+
+    /// Names of rules, segments, workloads and identities of this image. Gathered when they are
+    /// first asked for: what is published does not wait for it.
+    pub fn dictionary(&self) -> &Dictionary {
+        self.dictionary.get_or_init(|| {
+            let entries = || RuleEntries::new(&self.policy, self.today);
+            let rules = self.rule_entries.get_or_init(entries);
+            Dictionary::new(&self.policy, &self.image, rules)
+        })
+    }
 }
 
 /// Compiles a policy. `epoch` must be larger than any published before; `today` decides which rules
 /// have expired (compile again on [`PolicyImage::next_expiry_day`]).
 ///
-/// The image is checked by the code that the dataplane runs before it is returned.
+/// The image is checked by the code that the dataplane runs before it is returned. The same policy
+/// gives the same bytes.
 ///
 /// # Errors
 /// [`CompileError`] names the limit that was reached.
@@ -91,50 +110,166 @@ pub fn compile(
     epoch: u64,
     today: Date,
 ) -> Result<CompiledPolicy, CompileError> {
-    if epoch == 0 {
-        return Err(CompileError::EpochZero);
+    Compiler::new().compile(policy, epoch, today)
+}
+
+/// Classes without an identity that a table may carry beside those with one, as a part of those:
+/// beyond, tables are made anew.
+const UNUSED_CLASSES_DIVISOR: usize = 8;
+/// Classes without an identity that a table may always carry.
+const UNUSED_CLASSES_MIN: usize = 64;
+
+/// Compiles policies one after the other and remembers the tables of the last.
+///
+/// Where rules, services, and names and modes of segments are the same as before, only memberships
+/// can have changed: who has which address, which label selects whom. Then the tables of rules are
+/// kept, and only classes that have not been there before are worked out. Such an image decides,
+/// names and explains exactly as the one that [`compile`] makes of the same policy, and its bytes are
+/// the same but for the order of classes, and with it of pairs, row sets and verdict rows: they stand
+/// in the order in which they have come. Classes that no identity has any more stay in the tables
+/// until they are an eighth of all; then everything is made anew.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    tables: Option<Box<Tables>>,
+}
+
+impl Compiler {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
-    let compiled_day = day_number(today).ok_or(CompileError::Date { today })?;
-    let mut writer = ImageWriter::new();
-    let mut lists = raw::Lists::default();
-    let ids = identities::identities(policy);
-    let v6_default_identity = lookup::write(&ids, &mut writer);
-    let services = service_classes::classes(policy, today)?;
-    services.write(&mut writer);
-    let classes = classes::classes(policy, &ids, today);
-    let groups = groups::groups(policy, &classes, &services, today);
-    pairs::write(policy, &classes, &groups, &services, &mut writer)?;
-    let rows: Vec<IdentityRow> = ids
-        .sets
-        .iter()
-        .enumerate()
-        .map(|(at, set)| {
-            let (segments_first, segments_count) = lists.add(set);
-            IdentityRow {
-                source_class: U32::new(classes.source.of_identity[at]),
-                destination_class: U32::new(classes.destination.of_identity[at]),
-                segments_first,
-                segments_count,
-                mode: ids.modes[at].byte(),
-                reserved: [0; 7],
-            }
+
+    /// Compiles as [`compile`] does, from what is remembered where that fits.
+    ///
+    /// # Errors
+    /// As [`compile`]; what was remembered is then forgotten.
+    pub fn compile(
+        &mut self,
+        policy: &ValidPolicy,
+        epoch: u64,
+        today: Date,
+    ) -> Result<CompiledPolicy, CompileError> {
+        if epoch == 0 {
+            return Err(CompileError::EpochZero);
+        }
+        let remembered = self
+            .tables
+            .take()
+            .filter(|tables| tables.fit(policy, today));
+        if let Some(mut tables) = remembered
+            && let Ok(Some(mut compiled)) = tables.image(policy, epoch)
+        {
+            compiled.tables_kept = true;
+            self.tables = Some(tables);
+            return Ok(compiled);
+        }
+        let mut tables = Box::new(Tables::new(policy, today)?);
+        let compiled = tables.image(policy, epoch)?;
+        self.tables = Some(tables);
+        compiled.ok_or(CompileError::Pairs {
+            sources: 0,
+            destinations: 0,
         })
-        .collect();
-    writer.put(Section::Identities, &rows);
-    raw::write(policy, today, lists, &mut writer);
-    let bytes = writer.seal(&Facts {
-        epoch,
-        revision: policy.revision.0,
-        source_classes: index(classes.source.count()),
-        destination_classes: index(classes.destination.count()),
-        service_classes: index(services.count()),
-        v6_default_identity,
-        compiled_day,
-        next_expiry_day: next_expiry_day(policy, today),
-    })?;
-    let image = Arc::new(PolicyImage::check(bytes)?);
-    let dictionary = Dictionary::new(policy, &image, today);
-    Ok(CompiledPolicy { image, dictionary })
+    }
+}
+
+/// What a policy's rules come to, whoever the members of its segments are; and what has been worked
+/// out about members so far.
+#[derive(Debug)]
+struct Tables {
+    today: Date,
+    compiled_day: u32,
+    rules: Arc<[Rule]>,
+    services: Arc<[Service]>,
+    /// Names and modes of segments.
+    segments: Vec<(String, Mode)>,
+    service_classes: ServiceClasses,
+    classes: Classes,
+    groups: Groups,
+    pairs: Pairs,
+    raw: raw::Fixed,
+    /// Shared by the dictionaries of every image with these rules.
+    rule_entries: Arc<OnceLock<RuleEntries>>,
+}
+
+impl Tables {
+    fn new(policy: &ValidPolicy, today: Date) -> Result<Self, CompileError> {
+        let compiled_day = day_number(today).ok_or(CompileError::Date { today })?;
+        let service_classes = service_classes::classes(policy, today)?;
+        let classes = Classes::new(policy, today);
+        let groups = groups::groups(policy, &classes, &service_classes, today);
+        let pairs = Pairs::new(&policy.rules, &groups, &service_classes);
+        let segment = |segment: &Segment| (segment.name.clone(), segment.mode);
+        Ok(Self {
+            today,
+            compiled_day,
+            rules: Arc::clone(&policy.rules),
+            services: Arc::clone(&policy.services),
+            segments: policy.segments.iter().map(segment).collect(),
+            service_classes,
+            classes,
+            groups,
+            pairs,
+            raw: raw::Fixed::new(policy, today),
+            rule_entries: Arc::default(),
+        })
+    }
+
+    /// Whether a policy differs from the one these tables were made of in nothing but memberships.
+    fn fit(&self, policy: &ValidPolicy, today: Date) -> bool {
+        let segments = policy.segments.iter().map(|s| (s.name.as_str(), s.mode));
+        self.today == today
+            && segments.eq(self
+                .segments
+                .iter()
+                .map(|(name, mode)| (name.as_str(), *mode)))
+            && (Arc::ptr_eq(&self.services, &policy.services) || self.services == policy.services)
+            && (Arc::ptr_eq(&self.rules, &policy.rules) || self.rules == policy.rules)
+    }
+
+    /// The image of a policy that fits; none where the tables have become too wasteful.
+    fn image(
+        &mut self,
+        policy: &ValidPolicy,
+        epoch: u64,
+    ) -> Result<Option<CompiledPolicy>, CompileError> {
+        let ids = identities::identities(policy);
+        self.classes.place(&ids);
+        if self.classes.wasteful() {
+            return Ok(None);
+        }
+        let meet = Meet {
+            rules: &self.rules,
+            groups: &self.groups,
+            classes: &self.classes,
+        };
+        self.pairs.extend(&meet)?;
+        let mut writer = ImageWriter::new();
+        let v6_default_identity = lookup::write(&ids, &mut writer);
+        self.service_classes.write(&mut writer);
+        self.pairs.write(&mut writer);
+        self.raw.write(policy, &ids, &self.classes, &mut writer);
+        let bytes = writer.seal(&Facts {
+            epoch,
+            revision: policy.revision.0,
+            source_classes: index(self.classes.source.count()),
+            destination_classes: index(self.classes.destination.count()),
+            service_classes: index(self.service_classes.count()),
+            v6_default_identity,
+            compiled_day: self.compiled_day,
+            next_expiry_day: next_expiry_day(policy, self.today),
+        })?;
+        let image = Arc::new(PolicyImage::check(bytes)?);
+        Ok(Some(CompiledPolicy {
+            image,
+            tables_kept: false,
+            policy: policy.clone(),
+            rule_entries: Arc::clone(&self.rule_entries),
+            today: self.today,
+            dictionary: OnceLock::new(),
+        }))
+    }
 }
 
 /// Days since 1970-01-01.
@@ -158,78 +293,4 @@ fn next_expiry_day(policy: &ValidPolicy, today: Date) -> u32 {
 /// An index or count in an image. The limits keep every one of them far below 2^32.
 fn index(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(NONE)
-}
-
-/// Gives equal things one number, in the order in which they come.
-#[derive(Debug)]
-pub(crate) struct Interner<K> {
-    of: HashMap<K, u32, BuildHasherDefault<FoldHasher>>,
-}
-
-impl<K: Eq + core::hash::Hash> Interner<K> {
-    pub(crate) fn new() -> Self {
-        Self {
-            of: HashMap::default(),
-        }
-    }
-
-    /// The number of `key`, and whether it is new.
-    pub(crate) fn number(&mut self, key: K) -> (u32, bool) {
-        let next = index(self.of.len());
-        let number = *self.of.entry(key).or_insert(next);
-        (number, number == next)
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.of.len()
-    }
-}
-
-impl<T: Clone + Eq + core::hash::Hash> Interner<Vec<T>> {
-    /// The number of a list, which is copied only where it is new.
-    pub(crate) fn number_of(&mut self, list: &[T]) -> (u32, bool) {
-        match self.of.get(list) {
-            Some(number) => (*number, false),
-            None => self.number(list.to_vec()),
-        }
-    }
-}
-
-/// Hash of numbers and lists of numbers that this compiler made itself. Nobody chooses them to
-/// collide, so that speed counts and a key does not.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct FoldHasher(u64);
-
-impl FoldHasher {
-    fn fold(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-}
-
-impl Hasher for FoldHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.fold(u64::from_ne_bytes(*word));
-        }
-        for byte in rest {
-            self.fold(u64::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, word: u32) {
-        self.fold(u64::from(word));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.fold(word);
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        self.fold(word as u64);
-    }
 }

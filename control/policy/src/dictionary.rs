@@ -10,18 +10,20 @@ use acl::PolicyImage;
 use core::net::IpAddr;
 use jiff::civil::Date;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Names and facts of one compiled policy. Keep one per epoch for as long as records of that epoch
 /// may come.
 #[derive(Clone, Debug)]
 pub struct Dictionary {
     /// In the order of the file; the place is the image's rule index.
-    pub rules: Vec<RuleEntry>,
+    pub rules: Arc<[RuleEntry]>,
     /// By the image's segment index: `any`, `internet`, `unmanaged`, then those of the file.
     pub segments: Vec<SegmentEntry>,
     /// In the order of the file.
     pub workloads: Vec<WorkloadEntry>,
-    rule_by_id: HashMap<u64, u32>,
+    rule_by_id: Arc<HashMap<u64, u32>>,
+    rule_lines: Arc<[u32]>,
     /// First and last address of each workload's prefixes, apart and ascending.
     addresses: Vec<(bool, u128, u128, u32)>,
     identities: Vec<Vec<u32>>,
@@ -60,8 +62,6 @@ pub struct RuleEntry {
     pub expired: bool,
     /// What the author says about it.
     pub comment: Option<String>,
-    /// Line of the policy text.
-    pub line: u32,
 }
 
 /// A segment, as lists show it.
@@ -78,7 +78,7 @@ pub struct SegmentEntry {
     /// Workloads with at least one address in it, by index.
     pub workloads: Vec<u32>,
     /// Rules that name it, by index.
-    pub rules: Vec<u32>,
+    pub rules: Arc<[u32]>,
     /// What the author says about it.
     pub comment: Option<String>,
     /// Line of the policy text, 0 for the built-in segments.
@@ -102,16 +102,43 @@ pub struct WorkloadEntry {
     pub line: u32,
 }
 
-impl Dictionary {
-    pub(crate) fn new(policy: &ValidPolicy, image: &PolicyImage, today: Date) -> Self {
-        let rules: Vec<RuleEntry> = policy
+/// What dictionaries of the same rules share, whoever the members of segments are.
+#[derive(Debug)]
+pub(crate) struct RuleEntries {
+    rules: Arc<[RuleEntry]>,
+    by_id: Arc<HashMap<u64, u32>>,
+    /// Rules that name each segment, the built-in ones first.
+    of_segment: Vec<Arc<[u32]>>,
+}
+
+impl RuleEntries {
+    pub(crate) fn new(policy: &ValidPolicy, today: Date) -> Self {
+        let rules: Arc<[RuleEntry]> = policy
             .rules
             .iter()
             .map(|rule| rule_entry(policy, rule, today))
             .collect();
+        let mut of_segment = vec![Vec::new(); BUILT_IN_SEGMENTS.len() + policy.segments.len()];
+        for (at, rule) in (0..).zip(rules.iter()) {
+            let mut named: Vec<u32> = rule.from.iter().chain(&rule.to).copied().collect();
+            named.sort_unstable();
+            named.dedup();
+            named.iter().for_each(|s| of_segment[*s as usize].push(at));
+        }
+        let by_id = (0..).zip(rules.iter()).map(|(at, rule)| (rule.id, at));
+        Self {
+            by_id: Arc::new(by_id.collect()),
+            of_segment: of_segment.into_iter().map(Into::into).collect(),
+            rules,
+        }
+    }
+}
+
+impl Dictionary {
+    pub(crate) fn new(policy: &ValidPolicy, image: &PolicyImage, rules: &RuleEntries) -> Self {
         let mut addresses = Vec::new();
         let mut workloads = Vec::with_capacity(policy.workloads.len());
-        for (index, workload) in (0..).zip(&policy.workloads) {
+        for (index, workload) in (0..).zip(policy.workloads.iter()) {
             let spans: Vec<Span> = workload
                 .addresses
                 .iter()
@@ -143,10 +170,11 @@ impl Dictionary {
         }
         addresses.sort_unstable();
         addresses.dedup_by(|next, wide| next.0 == wide.0 && next.2 <= wide.2);
-        let segments = segment_entries(policy, &rules, &workloads);
+        let segments = segment_entries(policy, rules, &workloads);
         Self {
-            rule_by_id: (0..).zip(&rules).map(|(at, rule)| (rule.id, at)).collect(),
-            rules,
+            rule_by_id: Arc::clone(&rules.by_id),
+            rules: Arc::clone(&rules.rules),
+            rule_lines: Arc::clone(&policy.rule_lines),
             segments,
             workloads,
             addresses,
@@ -160,6 +188,12 @@ impl Dictionary {
     #[must_use]
     pub fn rule(&self, id: u64) -> Option<&RuleEntry> {
         self.rules.get(*self.rule_by_id.get(&id)? as usize)
+    }
+
+    /// Line of the policy text where a rule stands, by the rule's index.
+    #[must_use]
+    pub fn rule_line(&self, index: u32) -> Option<u32> {
+        self.rule_lines.get(index as usize).copied()
     }
 
     /// The workload that has an address; IPv4 is `::ffff:a.b.c.d`.
@@ -229,13 +263,12 @@ fn rule_entry(policy: &ValidPolicy, rule: &crate::validate::Rule, today: Date) -
         expires: rule.expires,
         expired: rule.expired(today),
         comment: rule.comment.clone(),
-        line: rule.line,
     }
 }
 
 fn segment_entries(
     policy: &ValidPolicy,
-    rules: &[RuleEntry],
+    rules: &RuleEntries,
     workloads: &[WorkloadEntry],
 ) -> Vec<SegmentEntry> {
     let built_in = BUILT_IN_SEGMENTS.map(|name| SegmentEntry {
@@ -244,7 +277,7 @@ fn segment_entries(
         select: None,
         addresses: Vec::new(),
         workloads: Vec::new(),
-        rules: Vec::new(),
+        rules: Arc::default(),
         comment: None,
         line: 0,
     });
@@ -258,7 +291,7 @@ fn segment_entries(
             .map(|net| Span::from(*net).to_string())
             .collect(),
         workloads: Vec::new(),
-        rules: Vec::new(),
+        rules: Arc::default(),
         comment: segment.comment.clone(),
         line: segment.line,
     });
@@ -269,13 +302,8 @@ fn segment_entries(
             .iter()
             .for_each(|s| entries[*s as usize].workloads.push(at));
     }
-    for (at, rule) in (0..).zip(rules) {
-        let mut named: Vec<u32> = rule.from.iter().chain(&rule.to).copied().collect();
-        named.sort_unstable();
-        named.dedup();
-        named
-            .iter()
-            .for_each(|s| entries[*s as usize].rules.push(at));
+    for (entry, named) in entries.iter_mut().zip(&rules.of_segment) {
+        entry.rules = Arc::clone(named);
     }
     entries
 }

@@ -75,7 +75,7 @@ pub struct RuleReport {
 /// rule-by-rule twin.
 #[must_use]
 pub fn explain(compiled: &CompiledPolicy, src: IpAddr, dst: IpAddr, service: &Service) -> Report {
-    let CompiledPolicy { image, dictionary } = compiled;
+    let (image, dictionary) = (&compiled.image, compiled.dictionary());
     let Explanation {
         src: src_end,
         dst: dst_end,

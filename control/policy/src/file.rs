@@ -114,6 +114,26 @@ impl Lines {
         }
     }
 
+    /// Puts `new` in the place of the bytes `first..last`. Each of both begins and ends where a table
+    /// may begin.
+    pub(crate) fn replace(&mut self, first: usize, last: usize, new: &str) {
+        let moved = (first + new.len()).wrapping_sub(last);
+        let own = Self::of(new);
+        // A line begins behind a line end: that of `first` is there already, and `last`'s is own.
+        let begins = |list: &[usize], at: usize| list.partition_point(|start| *start <= at);
+        let replaced = begins(&self.starts, first)..begins(&self.starts, last);
+        replace(&mut self.starts, replaced, &own.starts[1..], first, moved);
+        let begins = |list: &[usize], at: usize| list.partition_point(|byte| *byte < at);
+        let replaced = begins(&self.continuations, first)..begins(&self.continuations, last);
+        replace(
+            &mut self.continuations,
+            replaced,
+            &own.continuations,
+            first,
+            moved,
+        );
+    }
+
     /// Line of a byte, from 1.
     pub(crate) fn line(&self, at: usize) -> u32 {
         u32::try_from(self.starts.partition_point(|start| *start <= at)).unwrap_or(u32::MAX)
@@ -130,4 +150,18 @@ impl Lines {
             problem,
         }
     }
+}
+
+/// Replaces a part of a list of places and moves those behind it.
+fn replace(
+    list: &mut Vec<usize>,
+    replaced: core::ops::Range<usize>,
+    new: &[usize],
+    first: usize,
+    moved: usize,
+) {
+    for place in &mut list[replaced.end..] {
+        *place = place.wrapping_add(moved);
+    }
+    list.splice(replaced, new.iter().map(|place| place + first));
 }

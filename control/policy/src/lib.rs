@@ -11,9 +11,11 @@
 
 mod compile;
 mod dictionary;
+mod edit;
 mod explain;
 mod file;
 pub mod limits;
+mod loader;
 mod near;
 mod prefix;
 mod problem;
@@ -24,10 +26,12 @@ mod selector;
 mod service;
 mod validate;
 
-pub use compile::{CompileError, CompiledPolicy, compile};
+pub use compile::{CompileError, CompiledPolicy, Compiler, compile};
 pub use dictionary::{Dictionary, RuleEntry, SegmentEntry, WorkloadEntry};
+pub use edit::{EditError, WorkloadChange};
 pub use explain::{EndReport, Report, RuleReport, ViewReport, explain};
 pub use file::PolicyFile;
+pub use loader::Loader;
 pub use problem::{Diagnostic, PolicyErrors, Problem, Severity};
 pub use rate::Rate;
 pub use read::parse;

@@ -38,7 +38,16 @@ impl fmt::Debug for Revision {
 #[must_use]
 pub fn revision_hash(text: &str) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    for line in text.trim_end().lines() {
+    let trimmed = text.trim_end();
+    if !trimmed.contains('\r') {
+        // Nearly every text: nothing between its ends is to be changed.
+        if !trimmed.is_empty() {
+            hasher.update(trimmed);
+            hasher.update("\n");
+        }
+        return hasher.finalize().into();
+    }
+    for line in trimmed.lines() {
         hasher.update(line);
         hasher.update("\n");
     }
@@ -54,6 +63,8 @@ mod tests {
         let unix = Revision::of("a = 1\nb = 2\n");
         assert_eq!(unix, Revision::of("a = 1\r\nb = 2"));
         assert_ne!(unix, Revision::of("a = 1\nb = 3\n"));
+        assert_eq!(unix, Revision::of("a = 1\nb = 2\r\n\n"));
+        assert_eq!(Revision::of(""), Revision::of("\r\n"));
         assert_eq!(unix.short().len(), 12);
         assert!(unix.to_string().starts_with(&unix.short()));
     }

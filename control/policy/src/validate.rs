@@ -18,6 +18,7 @@ use core::ops::ControlFlow;
 use ipnet::IpNet;
 use jiff::civil::Date;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// A policy without errors.
 #[derive(Clone, Debug)]
@@ -31,15 +32,17 @@ pub struct ValidPolicy {
     /// Internal address space.
     pub internal: Vec<IpNet>,
     /// In the order of the file.
-    pub workloads: Vec<Workload>,
+    pub workloads: Arc<[Workload]>,
     /// In the order of the file; segment `i` here is segment `i + 3` in images.
-    pub segments: Vec<Segment>,
+    pub segments: Arc<[Segment]>,
     /// In the order of the file.
-    pub services: Vec<Service>,
+    pub services: Arc<[Service]>,
     /// In the order of the file, which means nothing.
-    pub rules: Vec<Rule>,
+    pub rules: Arc<[Rule]>,
+    /// Line of the text where each rule stands.
+    pub rule_lines: Arc<[u32]>,
     /// Read, not proved.
-    pub invariants: Vec<Invariant>,
+    pub invariants: Arc<[Invariant]>,
     /// By line.
     pub warnings: Vec<Diagnostic>,
 }
@@ -77,18 +80,16 @@ pub struct Segment {
 }
 
 /// A named list of ports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Unique among services.
     pub name: String,
     /// Any of these.
     pub ports: Vec<Port>,
-    /// Line of the text.
-    pub line: u32,
 }
 
 /// What may, or may not, connect to what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Unique among rules.
     pub name: String,
@@ -116,8 +117,6 @@ pub struct Rule {
     pub on_change: OnChange,
     /// What the author says about it.
     pub comment: Option<String>,
-    /// Line of the text.
-    pub line: u32,
 }
 
 impl Rule {
@@ -148,53 +147,68 @@ pub struct Invariant {
 /// # Errors
 /// Every error, and the warnings beside them, by line.
 pub fn validate(file: &PolicyFile, today: Date) -> Result<ValidPolicy, PolicyErrors> {
-    let mut judge = Judge {
-        file,
-        today,
-        problems: file.problems.clone(),
-    };
-    let mut policy = ValidPolicy {
-        file: file.file.clone(),
-        revision: file.revision,
-        name: file.name.as_ref().map(|name| name.value.clone()),
-        internal: Vec::new(),
-        workloads: Vec::new(),
-        segments: Vec::new(),
-        services: Vec::new(),
-        rules: Vec::new(),
-        invariants: Vec::new(),
-        warnings: Vec::new(),
-    };
+    judge(file, today).map(|judged| judged.policy)
+}
+
+/// A policy without errors, and what was found that does not depend on its workloads.
+pub(crate) struct Judged {
+    pub(crate) policy: ValidPolicy,
+    pub(crate) lasting: Vec<(usize, Problem)>,
+}
+
+pub(crate) fn judge(file: &PolicyFile, today: Date) -> Result<Judged, PolicyErrors> {
+    let mut judge = Judge::of(file, today);
+    let mut policy = ValidPolicy::nothing(file);
+    let mut lasting = Vec::new();
     if !file.unreadable {
         judge.members(&mut policy);
+        let before = judge.problems.len();
         judge.rules(&mut policy);
-        judge.something_enforces(&policy);
+        judge.unused(&policy);
+        lasting = judge.problems[before..].to_vec();
+        judge.members_without_use(&policy);
     }
-    let mut diagnostics: Vec<Diagnostic> = judge
-        .problems
-        .into_iter()
-        .map(|(at, problem)| file.lines.place(at, problem))
-        .collect();
-    diagnostics.sort_by_key(|d| (d.line, d.column));
-    if diagnostics
-        .iter()
-        .all(|d| d.problem.severity() == Severity::Warning)
-    {
-        policy.warnings = diagnostics;
-        return Ok(policy);
+    let policy = judge.conclude(policy)?;
+    Ok(Judged { policy, lasting })
+}
+
+/// Judges a file whose workloads alone differ from those of `before`, of which `lasting` was found.
+pub(crate) fn judge_members(
+    file: &PolicyFile,
+    today: Date,
+    before: &ValidPolicy,
+    lasting: &[(usize, Problem)],
+) -> Result<ValidPolicy, PolicyErrors> {
+    let mut judge = Judge::of(file, today);
+    let mut policy = ValidPolicy {
+        rules: Arc::clone(&before.rules),
+        rule_lines: Arc::clone(&before.rule_lines),
+        invariants: Arc::clone(&before.invariants),
+        ..ValidPolicy::nothing(file)
+    };
+    judge.members(&mut policy);
+    judge.problems.extend_from_slice(lasting);
+    judge.members_without_use(&policy);
+    judge.conclude(policy)
+}
+
+impl ValidPolicy {
+    /// What a file says before anything in it is judged.
+    fn nothing(file: &PolicyFile) -> Self {
+        Self {
+            file: file.file.clone(),
+            revision: file.revision,
+            name: file.name.as_ref().map(|name| name.value.clone()),
+            internal: Vec::new(),
+            workloads: Arc::default(),
+            segments: Arc::default(),
+            services: Arc::default(),
+            rules: Arc::default(),
+            rule_lines: Arc::default(),
+            invariants: Arc::default(),
+            warnings: Vec::new(),
+        }
     }
-    let untold = diagnostics.len().saturating_sub(PROBLEMS_MAX);
-    if untold > 0 {
-        // Errors first when not all can be told; by line again below.
-        diagnostics.sort_by_key(|d| d.problem.severity());
-        diagnostics.truncate(PROBLEMS_MAX);
-        diagnostics.sort_by_key(|d| (d.line, d.column));
-    }
-    Err(PolicyErrors {
-        file: file.file.clone(),
-        diagnostics,
-        untold,
-    })
 }
 
 /// A policy under judgement, with what has been found so far.
@@ -232,7 +246,58 @@ impl Names {
     }
 }
 
-impl Judge<'_> {
+impl<'f> Judge<'f> {
+    fn of(file: &'f PolicyFile, today: Date) -> Self {
+        Self {
+            file,
+            today,
+            problems: file.problems.clone(),
+        }
+    }
+
+    /// A policy with its warnings, or every error.
+    fn conclude(self, mut policy: ValidPolicy) -> Result<ValidPolicy, PolicyErrors> {
+        let lines = &self.file.lines;
+        let places = self.problems.into_iter();
+        let mut diagnostics: Vec<Diagnostic> = places
+            .map(|(at, problem)| lines.place(at, problem))
+            .collect();
+        diagnostics.sort_by_key(|d| (d.line, d.column));
+        if diagnostics
+            .iter()
+            .all(|d| d.problem.severity() == Severity::Warning)
+        {
+            policy.warnings = diagnostics;
+            return Ok(policy);
+        }
+        let untold = diagnostics.len().saturating_sub(PROBLEMS_MAX);
+        if untold > 0 {
+            // Errors first when not all can be told; by line again below.
+            diagnostics.sort_by_key(|d| d.problem.severity());
+            diagnostics.truncate(PROBLEMS_MAX);
+            diagnostics.sort_by_key(|d| (d.line, d.column));
+        }
+        Err(PolicyErrors {
+            file: self.file.file.clone(),
+            diagnostics,
+            untold,
+        })
+    }
+
+    /// Whether nothing but warnings has been found so far.
+    pub(crate) fn is_good(&self) -> bool {
+        let mut problems = self.problems.iter();
+        problems.all(|(_, problem)| problem.severity() == Severity::Warning)
+    }
+
+    /// What depends on workloads and is told only of a policy that is otherwise good.
+    fn members_without_use(&mut self, policy: &ValidPolicy) {
+        if !self.file.unreadable {
+            self.alone(policy);
+            self.something_enforces(policy);
+        }
+    }
+
     pub(crate) fn problem(&mut self, at: usize, problem: Problem) {
         self.problems.push((at, problem));
     }
@@ -241,8 +306,7 @@ impl Judge<'_> {
     /// takes effect whatever the modes of its ends, the built-in segments included.
     fn something_enforces(&mut self, policy: &ValidPolicy) {
         let enforces = |rule: &Rule| rule.mode == RuleMode::Enforce;
-        let good = (self.problems.iter()).all(|(_, p)| p.severity() == Severity::Warning);
-        if good && policy.segments.is_empty() && !policy.rules.iter().any(enforces) {
+        if self.is_good() && policy.segments.is_empty() && !policy.rules.iter().any(enforces) {
             self.problem(0, Problem::NoSegment);
         }
     }

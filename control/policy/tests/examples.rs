@@ -151,7 +151,8 @@ fn both_ends_are_named() {
 
 #[test]
 fn the_dictionary_names_what_records_tell() {
-    let CompiledPolicy { image, dictionary } = shop();
+    let shop = shop();
+    let (image, dictionary) = (&shop.image, shop.dictionary());
     let address = |text: &str| match text.parse().expect(text) {
         std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         std::net::IpAddr::V6(v6) => v6.octets(),

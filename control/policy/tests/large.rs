@@ -5,7 +5,7 @@ use core::fmt::Write;
 use core::hint::black_box;
 use core::net::Ipv4Addr;
 use jiff::civil::{Date, date};
-use policy::{compile, parse, validate};
+use policy::{Compiler, Loader, compile, parse, validate};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -210,5 +210,59 @@ fn compile_large() {
             let rules = reference::evaluate(&image, src, dst, service);
             assert_eq!(image.evaluate(src, dst, service), rules);
         }
+    }
+}
+
+/// `cargo test --release -p ringfence-policy --test large -- --ignored --nocapture`
+#[test]
+#[ignore = "measures: run it in a release build"]
+fn republish_large() {
+    let plan = Plan {
+        apps: 500,
+        replicas: 5,
+        rules: 100_000,
+    };
+    let mut text = plan.text();
+    let (mut loader, mut compiler) = (Loader::new(), Compiler::new());
+    let (mut load_us, mut compile_us) = (Vec::new(), Vec::new());
+    for round in 0..42_u64 {
+        let started = Instant::now();
+        let policy = loader.load(&text, "large.toml", TODAY).expect("valid");
+        let loaded = started.elapsed();
+        let compiled = compiler
+            .compile(&policy, round + 1, TODAY)
+            .expect("it compiles");
+        let done = started.elapsed();
+        assert_eq!(compiled.tables_kept, round > 0);
+        if round == 0 {
+            println!("first: load {loaded:.2?}, compile {:.2?}", done - loaded);
+        } else {
+            load_us.push(loaded.as_micros());
+            compile_us.push((done - loaded).as_micros());
+        }
+        // One workload moves: to another application, to labels nobody else has, to a new address.
+        let who = scatter(usize::try_from(round).expect("small")) % plan.workloads();
+        let from = text.find(&format!("\"w{who}\"")).expect("a workload");
+        let end = from + text[from..].find("[[").expect("another table");
+        let app = scatter(who) % plan.apps;
+        let rest = match round % 3 {
+            0 => format!(
+                "addresses = [\"10.9.0.{round}\"]\nlabels = {{ app = \"a{app}\", role = \"r1\", env = \"e2\" }}\n"
+            ),
+            1 => format!("addresses = [\"10.9.0.{round}\"]\n"),
+            _ => format!(
+                "addresses = [\"{}\"]\nlabels = {{ app = \"a{app}\", role = \"r3\", env = \"e1\" }}\n",
+                Plan::address(who)
+            ),
+        };
+        text.replace_range(from..end, &format!("\"w{who}\"\n{rest}"));
+    }
+    for (what, mut us) in [("load", load_us), ("compile", compile_us)] {
+        us.sort_unstable();
+        println!(
+            "one workload changed: {what} median {} us, most {} us",
+            us[us.len() / 2],
+            us[us.len() - 1]
+        );
     }
 }

@@ -2,13 +2,12 @@
 //! dataplane and no state.
 
 use super::InForce;
+use super::press::Press;
 use crate::answers::counted;
-use crate::clock::today;
 use abi::Mode;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::policy::{CheckResult, PolicyCounts};
 use policy::{Diagnostic, PolicyErrors, Severity, ValidPolicy};
-use std::sync::Arc;
 
 /// Names that one warning lists.
 const NAMES_TOLD_MAX: usize = 10;
@@ -20,7 +19,7 @@ const NAMES_TOLD_MAX: usize = 10;
 /// The check itself failed; a policy that is not valid is an answer.
 pub fn check(text: &str, file: &str) -> Result<CheckResult, ApiError> {
     // Any epoch will do: the image is thrown away.
-    match compile(text, file, 1) {
+    match Press::default().compile(text, file, 1) {
         Ok(in_force) => Ok(CheckResult {
             valid: true,
             revision: in_force.valid.revision.to_string(),
@@ -45,22 +44,6 @@ pub fn check(text: &str, file: &str) -> Result<CheckResult, ApiError> {
     }
 }
 
-/// Compiles a text under an epoch. Takes long for a large policy: call it off the event loop.
-pub(super) fn compile(text: &str, file: &str, epoch: u64) -> Result<InForce, ApiError> {
-    let valid = policy::load(text, file, today()).map_err(|errors| invalid(&errors))?;
-    let compiled = policy::compile(&valid, epoch, today()).map_err(|error| {
-        ApiError::new(
-            ErrorCode::InvalidPolicy,
-            format!("{file} cannot be compiled: {error}"),
-        )
-    })?;
-    Ok(InForce {
-        valid: Arc::new(valid),
-        compiled: Arc::new(compiled),
-        text: text.into(),
-    })
-}
-
 fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<ErrorDetail> {
     let wanted = diagnostics
         .iter()
@@ -76,7 +59,7 @@ fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<Er
         .collect()
 }
 
-fn invalid(errors: &PolicyErrors) -> ApiError {
+pub(super) fn invalid(errors: &PolicyErrors) -> ApiError {
     let details = details(&errors.file, &errors.diagnostics, Severity::Error);
     let untold = match errors.untold {
         0 => String::new(),
@@ -138,6 +121,7 @@ pub(super) fn warnings(valid: &ValidPolicy) -> Vec<ErrorDetail> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::today;
 
     #[test]
     fn segments_that_enforce_no_longer_are_named() {

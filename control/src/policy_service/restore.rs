@@ -102,7 +102,8 @@ impl PolicyService {
             author: record.author.clone(),
             note: record.note.clone(),
         };
-        match compile_aside(text, record.file_name.clone(), record.epoch).await {
+        let press = Arc::clone(&self.press);
+        match compile_aside(press, text, record.file_name.clone(), record.epoch).await {
             Ok(in_force) => {
                 let adopted = self.adopted(Prepared { in_force, record }, &change, None);
                 debug_assert!(adopted.is_ok(), "nothing in it can fail");

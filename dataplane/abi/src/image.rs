@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// First bytes of every image.
 pub const MAGIC: [u8; 8] = *b"RFPOLICY";
 /// Number of the image's layout. Raised with every change below; any other is refused.
-pub const IMAGE_FORMAT: u32 = 1;
+pub const IMAGE_FORMAT: u32 = 2;
 /// Largest image, bytes. Writer and reader both refuse a larger one.
 pub const IMAGE_BYTES_MAX: usize = 512 << 20;
 /// Sections and rows begin at a multiple of this many bytes.
@@ -35,7 +35,7 @@ pub const V6_PROBES_MAX: u32 = 8;
 /// Length that marks an empty IPv6 slot.
 pub const V6_EMPTY: u8 = 0xff;
 /// Destination classes in one block of the pair table.
-pub const PAIR_BLOCK: u32 = 64;
+pub const PAIR_BLOCK: u32 = 16;
 /// Entries of one service page (the high byte of the key) and of one service block (its low byte).
 pub const SERVICE_PAGE: u32 = 256;
 /// Index of the segment `any` in every image.

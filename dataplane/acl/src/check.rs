@@ -12,7 +12,6 @@ use abi::image::{
     SECTIONS_OFFSET, Section, SectionEntry, checksum,
 };
 use core::ops::Range;
-use std::sync::Arc;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -109,7 +108,7 @@ impl PolicyImage {
     ///
     /// # Unbounded
     /// Work grows with the image. Main thread or control only, never a polling core.
-    pub fn check(bytes: impl Into<Arc<[u8]>>) -> Result<Self, ImageError> {
+    pub fn check(bytes: impl Into<Box<[u8]>>) -> Result<Self, ImageError> {
         let bytes = bytes.into();
         let header = *frame(&bytes)?;
         let ranges = section_table(&bytes)?;

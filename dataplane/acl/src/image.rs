@@ -9,7 +9,6 @@ use abi::image::{
 use abi::verdict::OnChange;
 use abi::{Action, Decision, Mode};
 use core::ops::Range;
-use std::sync::Arc;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -25,7 +24,7 @@ pub type SegmentIndex = u32;
 /// `Send + Sync`: the main thread checks it once and shares it with the cores in an `Arc`.
 #[derive(Debug)]
 pub struct PolicyImage {
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Box<[u8]>,
     pub(crate) header: Header,
     pub(crate) ranges: Vec<Range<usize>>,
     pub(crate) tables: Tables,
@@ -301,6 +300,17 @@ impl PolicyImage {
             .iter()
             .map(limit)
             .collect()
+    }
+
+    /// Whether another image has the same rules in the same order, by every fact but what segments
+    /// and services they speak of. Work grows with the rules.
+    #[must_use]
+    pub fn has_rules_of(&self, other: &Self) -> bool {
+        let rows = |image: &Self| image.rows::<RuleRow>(Section::Rules).len();
+        let facts = |rule: &Rule<'_>| (rule.id, rule.tier, rule.action, rule.mode);
+        let mut both = self.rules().zip(other.rules());
+        rows(self) == rows(other)
+            && both.all(|(one, two)| facts(&one) == facts(&two) && one.name == two.name)
     }
 
     /// Number of rules.

@@ -92,6 +92,13 @@ pub fn applied(what: &str, result: &ApplyResult) -> Page {
         );
     }
     page.field(Tone::Plain, "epoch", result.epoch.to_string());
+    let kept = if result.memberships_only {
+        "; only memberships had changed, rules were kept"
+    } else {
+        ""
+    };
+    let compiled = format!("in {}{kept}", span(result.compile_us * 1_000));
+    page.field(Tone::Plain, "compiled", compiled);
     page.field(
         Tone::Plain,
         "adopted",

@@ -61,6 +61,7 @@ impl Profile {
 }
 
 /// Rules with the same ends.
+#[derive(Debug)]
 pub(super) struct Group {
     /// Where the stricter end does not enforce, and where it does.
     profiles: [Profile; 2],
@@ -77,6 +78,7 @@ impl Group {
 }
 
 /// All groups, in the order in which cells take them.
+#[derive(Debug)]
 pub(super) struct Groups {
     pub(super) all: Vec<Group>,
     /// Groups whose initiators are everybody; they come first in `all`.

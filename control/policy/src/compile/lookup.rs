@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use zerocopy::little_endian::U32;
 
 /// Writes both tables; returns the identity of an IPv6 address that no prefix covers.
-pub(super) fn write(ids: &Identities, writer: &mut ImageWriter) -> u32 {
+pub(super) fn write(ids: &Identities, writer: &mut ImageWriter<'_>) -> u32 {
     let v4 = ids.prefixes.iter().filter(|(span, _)| span.v4);
     let nodes = v4_nodes(v4, ids.default);
     let rows: Vec<U32> = nodes

@@ -1,26 +1,28 @@
 //! What people and the oracle read: names, prefixes, rules, services and limits as written.
 
+use super::classes::Classes;
+use super::identities::Identities;
 use super::index;
 use crate::prefix::Span;
 use crate::validate::{Rule, ValidPolicy};
 use abi::image::{
-    BUILT_IN_SEGMENTS, ImageWriter, LimitRow, NONE, PortRow, PrefixRow, RULE_EXPIRED, RuleRow,
-    Section, SegmentRow, ServiceRow, WorkloadRow, rule_id,
+    BUILT_IN_SEGMENTS, IdentityRow, ImageWriter, LimitRow, NONE, PortRow, PrefixRow, RULE_EXPIRED,
+    RuleRow, Section, SegmentRow, ServiceRow, WorkloadRow, rule_id,
 };
 use ipnet::IpNet;
 use jiff::civil::Date;
 use zerocopy::little_endian::{U16, U32, U64};
 
 /// The pool of index lists; the same list is kept once when it comes twice in a row.
-#[derive(Default)]
-pub(super) struct Lists {
+#[derive(Clone, Debug, Default)]
+struct Lists {
     pool: Vec<U32>,
     last: (usize, usize),
 }
 
 impl Lists {
     /// First entry and count of a list.
-    pub(super) fn add(&mut self, list: &[u32]) -> (U32, U32) {
+    fn add(&mut self, list: &[u32]) -> (U32, U32) {
         let (first, count) = self.last;
         let same = self.pool[first..first + count]
             .iter()
@@ -33,145 +35,202 @@ impl Lists {
     }
 }
 
-#[derive(Default)]
-struct Pools {
-    strings: Vec<u8>,
-    prefixes: Vec<PrefixRow>,
+#[derive(Clone, Debug, Default)]
+struct Strings {
+    bytes: Vec<u8>,
 }
 
-impl Pools {
+impl Strings {
     fn name(&mut self, name: &str) -> (U32, U32) {
-        let first = index(self.strings.len());
-        self.strings.extend_from_slice(name.as_bytes());
+        let first = index(self.bytes.len());
+        self.bytes.extend_from_slice(name.as_bytes());
         (U32::new(first), U32::new(index(name.len())))
     }
+}
 
-    fn prefixes<'n>(&mut self, nets: impl Iterator<Item = &'n IpNet>) -> (U32, U32) {
-        let first = self.prefixes.len();
-        self.prefixes.extend(nets.map(|net| Span::from(*net).row()));
+#[derive(Default)]
+struct Prefixes {
+    rows: Vec<PrefixRow>,
+}
+
+impl Prefixes {
+    fn add<'n>(&mut self, nets: impl Iterator<Item = &'n IpNet>) -> (U32, U32) {
+        let first = self.rows.len();
+        self.rows.extend(nets.map(|net| Span::from(*net).row()));
         (
             U32::new(index(first)),
-            U32::new(index(self.prefixes.len() - first)),
+            U32::new(index(self.rows.len() - first)),
         )
     }
 }
 
-pub(super) fn write(policy: &ValidPolicy, today: Date, mut lists: Lists, writer: &mut ImageWriter) {
-    let mut pools = Pools::default();
-    let segments = segments(policy, &mut pools);
-    let workloads: Vec<WorkloadRow> = policy
-        .workloads
-        .iter()
-        .map(|workload| {
-            let (name_first, name_bytes) = pools.name(&workload.name);
-            let (prefixes_first, prefixes_count) = pools.prefixes(workload.addresses.iter());
+/// What is the same whoever the members of segments are. Its names and lists stand first in their
+/// pools, so that those of members follow without moving them.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    strings: Strings,
+    lists: Lists,
+    /// Name of each segment, the built-in ones first.
+    segment_names: Vec<(U32, U32)>,
+    services: Vec<ServiceRow>,
+    ports: Vec<PortRow>,
+    rules: Vec<RuleRow>,
+    limits: Vec<LimitRow>,
+}
+
+impl Fixed {
+    pub(super) fn new(policy: &ValidPolicy, today: Date) -> Self {
+        let mut strings = Strings::default();
+        let own = policy.segments.iter().map(|segment| segment.name.as_str());
+        let segment_names = BUILT_IN_SEGMENTS
+            .into_iter()
+            .chain(own)
+            .map(|name| strings.name(name))
+            .collect();
+        let mut fixed = Self {
+            strings,
+            lists: Lists::default(),
+            segment_names,
+            services: Vec::with_capacity(policy.services.len()),
+            ports: Vec::new(),
+            rules: Vec::with_capacity(policy.rules.len()),
+            limits: Vec::new(),
+        };
+        fixed.services(policy);
+        fixed.rules(policy, today);
+        fixed
+    }
+
+    fn services(&mut self, policy: &ValidPolicy) {
+        for service in policy.services.iter() {
+            let (name_first, name_bytes) = self.strings.name(&service.name);
+            let ports_first = U32::new(index(self.ports.len()));
+            self.ports.extend(service.ports.iter().map(|port| PortRow {
+                any: u8::from(port.proto.is_none()),
+                proto: port.proto.unwrap_or(0),
+                low: U16::new(port.low),
+                high: U16::new(port.high),
+                reserved: U16::ZERO,
+            }));
+            let ports_count = U32::new(index(service.ports.len()));
+            self.services.push(ServiceRow {
+                name_first,
+                name_bytes,
+                ports_first,
+                ports_count,
+            });
+        }
+    }
+
+    fn rules(&mut self, policy: &ValidPolicy, today: Date) {
+        for (at, rule) in policy.rules.iter().enumerate() {
+            let id = rule_id(&rule.name);
+            let limit_index = rule.limit.map_or(NONE, |(rate, burst)| {
+                self.limits.push(LimitRow {
+                    rule_id: U64::new(id),
+                    rate: U64::new(rate.per_second),
+                    burst: U64::new(burst),
+                    rule_index: U32::new(index(at)),
+                    kind: rate.kind.byte(),
+                    reserved: [0; 3],
+                });
+                index(self.limits.len() - 1)
+            });
+            let row = rule_row(
+                rule,
+                id,
+                limit_index,
+                today,
+                &mut self.strings,
+                &mut self.lists,
+            );
+            self.rules.push(row);
+        }
+    }
+
+    /// Writes every section of this kind: what is fixed, and who the members are now.
+    pub(super) fn write<'a>(
+        &'a self,
+        policy: &ValidPolicy,
+        ids: &Identities,
+        classes: &Classes,
+        writer: &mut ImageWriter<'a>,
+    ) {
+        let (mut strings, mut lists) = (self.strings.clone(), self.lists.clone());
+        let mut prefixes = Prefixes::default();
+        let segments = self.segments(policy, &mut prefixes);
+        let workload = |workload: &crate::validate::Workload| {
+            let (name_first, name_bytes) = strings.name(&workload.name);
+            let (prefixes_first, prefixes_count) = prefixes.add(workload.addresses.iter());
             WorkloadRow {
                 name_first,
                 name_bytes,
                 prefixes_first,
                 prefixes_count,
             }
-        })
-        .collect();
-    let internal: Vec<PrefixRow> = policy
-        .internal
-        .iter()
-        .map(|net| Span::from(*net).row())
-        .collect();
-    services(policy, &mut pools, writer);
-    rules(policy, today, &mut pools, &mut lists, writer);
-    writer.put(Section::Lists, &lists.pool);
-    writer.put(Section::Segments, &segments);
-    writer.put(Section::Workloads, &workloads);
-    writer.put(Section::Prefixes, &pools.prefixes);
-    writer.put(Section::Internal, &internal);
-    writer.put(Section::Strings, &pools.strings);
-}
+        };
+        let workloads: Vec<WorkloadRow> = policy.workloads.iter().map(workload).collect();
+        let internal: Vec<PrefixRow> = policy
+            .internal
+            .iter()
+            .map(|net| Span::from(*net).row())
+            .collect();
+        writer.put(Section::Identities, &identities(ids, classes, &mut lists));
+        writer.lend(Section::Services, &self.services);
+        writer.lend(Section::Ports, &self.ports);
+        writer.lend(Section::Rules, &self.rules);
+        writer.lend(Section::Limits, &self.limits);
+        writer.put(Section::Lists, &lists.pool);
+        writer.put(Section::Segments, &segments);
+        writer.put(Section::Workloads, &workloads);
+        writer.put(Section::Prefixes, &prefixes.rows);
+        writer.put(Section::Internal, &internal);
+        writer.put(Section::Strings, &strings.bytes);
+    }
 
-fn segments(policy: &ValidPolicy, pools: &mut Pools) -> Vec<SegmentRow> {
-    let mut rows = Vec::with_capacity(policy.segments.len() + BUILT_IN_SEGMENTS.len());
-    for name in BUILT_IN_SEGMENTS {
-        let (name_first, name_bytes) = pools.name(name);
+    fn segments(&self, policy: &ValidPolicy, prefixes: &mut Prefixes) -> Vec<SegmentRow> {
         let zero = U32::ZERO;
-        let (prefixes_first, prefixes_count) = (zero, zero);
-        rows.push(SegmentRow {
-            name_first,
-            name_bytes,
-            prefixes_first,
-            prefixes_count,
-            mode: 0,
+        let row = |(name, (first, count), mode): ((U32, U32), (U32, U32), u8)| SegmentRow {
+            name_first: name.0,
+            name_bytes: name.1,
+            prefixes_first: first,
+            prefixes_count: count,
+            mode,
             reserved: [0; 3],
-        });
+        };
+        let (built_in, own) = self.segment_names.split_at(BUILT_IN_SEGMENTS.len());
+        let mut rows: Vec<SegmentRow> = built_in
+            .iter()
+            .map(|name| row((*name, (zero, zero), 0)))
+            .collect();
+        rows.extend(
+            own.iter()
+                .zip(policy.segments.iter())
+                .map(|(name, segment)| {
+                    let selected = segment.workloads.iter();
+                    let of_workloads =
+                        selected.flat_map(|at| &policy.workloads[*at as usize].addresses);
+                    let own = prefixes.add(segment.addresses.iter().chain(of_workloads));
+                    row((*name, own, segment.mode.byte()))
+                }),
+        );
+        rows
     }
-    for segment in &policy.segments {
-        let (name_first, name_bytes) = pools.name(&segment.name);
-        let selected = segment.workloads.iter();
-        let of_workloads = selected.flat_map(|at| &policy.workloads[*at as usize].addresses);
-        let (prefixes_first, prefixes_count) =
-            pools.prefixes(segment.addresses.iter().chain(of_workloads));
-        rows.push(SegmentRow {
-            name_first,
-            name_bytes,
-            prefixes_first,
-            prefixes_count,
-            mode: segment.mode.byte(),
-            reserved: [0; 3],
-        });
-    }
-    rows
 }
 
-fn services(policy: &ValidPolicy, pools: &mut Pools, writer: &mut ImageWriter) {
-    let mut ports = Vec::new();
-    let mut rows = Vec::with_capacity(policy.services.len());
-    for service in &policy.services {
-        let (name_first, name_bytes) = pools.name(&service.name);
-        let ports_first = U32::new(index(ports.len()));
-        ports.extend(service.ports.iter().map(|port| PortRow {
-            any: u8::from(port.proto.is_none()),
-            proto: port.proto.unwrap_or(0),
-            low: U16::new(port.low),
-            high: U16::new(port.high),
-            reserved: U16::ZERO,
-        }));
-        let ports_count = U32::new(index(service.ports.len()));
-        rows.push(ServiceRow {
-            name_first,
-            name_bytes,
-            ports_first,
-            ports_count,
-        });
-    }
-    writer.put(Section::Services, &rows);
-    writer.put(Section::Ports, &ports);
-}
-
-fn rules(
-    policy: &ValidPolicy,
-    today: Date,
-    pools: &mut Pools,
-    lists: &mut Lists,
-    writer: &mut ImageWriter,
-) {
-    let mut limits: Vec<LimitRow> = Vec::new();
-    let mut rows = Vec::with_capacity(policy.rules.len());
-    for (at, rule) in policy.rules.iter().enumerate() {
-        let id = rule_id(&rule.name);
-        let limit_index = rule.limit.map_or(NONE, |(rate, burst)| {
-            limits.push(LimitRow {
-                rule_id: U64::new(id),
-                rate: U64::new(rate.per_second),
-                burst: U64::new(burst),
-                rule_index: U32::new(index(at)),
-                kind: rate.kind.byte(),
-                reserved: [0; 3],
-            });
-            index(limits.len() - 1)
-        });
-        rows.push(rule_row(rule, id, limit_index, today, pools, lists));
-    }
-    writer.put(Section::Rules, &rows);
-    writer.put(Section::Limits, &limits);
+fn identities(ids: &Identities, classes: &Classes, lists: &mut Lists) -> Vec<IdentityRow> {
+    let row = |(at, set): (usize, &Vec<u32>)| {
+        let (segments_first, segments_count) = lists.add(set);
+        IdentityRow {
+            source_class: U32::new(classes.source.of_identity[at]),
+            destination_class: U32::new(classes.destination.of_identity[at]),
+            segments_first,
+            segments_count,
+            mode: ids.modes[at].byte(),
+            reserved: [0; 7],
+        }
+    };
+    ids.sets.iter().enumerate().map(row).collect()
 }
 
 fn rule_row(
@@ -179,10 +238,10 @@ fn rule_row(
     id: u64,
     limit_index: u32,
     today: Date,
-    pools: &mut Pools,
+    strings: &mut Strings,
     lists: &mut Lists,
 ) -> RuleRow {
-    let (name_first, name_bytes) = pools.name(&rule.name);
+    let (name_first, name_bytes) = strings.name(&rule.name);
     let (from_first, from_count) = lists.add(&rule.from);
     let (to_first, to_count) = lists.add(&rule.to);
     let (services_first, services_count) = lists.add(&rule.services);

@@ -3,7 +3,7 @@
 use super::groups::{First, Groups, Profile};
 use super::service_classes::ServiceClasses;
 use super::{Interner, index};
-use crate::validate::{Rule, ValidPolicy};
+use crate::validate::Rule;
 use abi::image::{
     CANDIDATES_MAX, CandidateVerdict, ImageWriter, NONE, RowSet, RowSlot, Section, VerdictRow,
     row_slot, rule_id,
@@ -17,7 +17,7 @@ use zerocopy::little_endian::{U32, U64};
 const TRIES: u32 = 64;
 
 /// Where the slots of a row set are.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Slots {
     first: u32,
     multiplier: u32,
@@ -26,9 +26,8 @@ struct Slots {
 }
 
 /// Row sets as they are found, each once.
-pub(super) struct RowSets<'a> {
-    policy: &'a ValidPolicy,
-    groups: &'a Groups,
+#[derive(Debug)]
+pub(super) struct RowSets {
     class_count: usize,
     /// Index of each rule's limit.
     limits: Vec<u32>,
@@ -41,17 +40,11 @@ pub(super) struct RowSets<'a> {
     slots: Vec<RowSlot>,
 }
 
-impl<'a> RowSets<'a> {
-    pub(super) fn new(
-        policy: &'a ValidPolicy,
-        groups: &'a Groups,
-        services: &ServiceClasses,
-    ) -> Self {
+impl RowSets {
+    pub(super) fn new(rules: &[Rule], groups: &Groups, services: &ServiceClasses) -> Self {
         let mut rows = Self {
-            policy,
-            groups,
             class_count: services.count(),
-            limits: limit_indexes(&policy.rules),
+            limits: limit_indexes(rules),
             verdicts: Interner::new(),
             verdict_rows: Vec::new(),
             sets: Interner::new(),
@@ -61,17 +54,24 @@ impl<'a> RowSets<'a> {
             slots: Vec::new(),
         };
         // Row set 0 and verdict 0 deny: what no pair of classes points at fails closed.
-        rows.of_groups(core::iter::empty(), Mode::Enforce);
+        rows.of_groups(core::iter::empty(), Mode::Enforce, rules, groups);
         rows
     }
 
     /// The row set of pairs that these groups speak of, in this mode.
-    pub(super) fn of_groups(&mut self, groups: impl Iterator<Item = u32>, mode: Mode) -> u32 {
-        let merged = self.merge(groups, mode);
-        let default_row = self.verdict(merged.any, mode);
+    pub(super) fn of_groups(
+        &mut self,
+        cell: impl Iterator<Item = u32>,
+        mode: Mode,
+        rules: &[Rule],
+        groups: &Groups,
+    ) -> u32 {
+        let merged = merge(cell, mode, groups);
+        let rule_at = &groups.rule_at;
+        let default_row = self.verdict(merged.any, mode, rules, rule_at);
         let mut exceptions = Vec::with_capacity(merged.classes.len());
         for (class, first) in merged.classes {
-            let row = self.verdict(first, mode);
+            let row = self.verdict(first, mode, rules, rule_at);
             if row != default_row {
                 exceptions.push((class, row));
             }
@@ -96,35 +96,19 @@ impl<'a> RowSets<'a> {
         set
     }
 
-    /// Of all groups, the rules that come first.
-    fn merge(&self, groups: impl Iterator<Item = u32>, mode: Mode) -> Profile {
-        let profiles: Vec<&Profile> = groups
-            .map(|group| self.groups.all[group as usize].profile(mode))
-            .collect();
-        let any = profiles
-            .iter()
-            .fold(First::NONE, |any, profile| any.min(profile.any));
-        let all = profiles
-            .iter()
-            .flat_map(|profile| &profile.classes)
-            .copied()
-            .collect();
-        Profile::of(any, all)
-    }
-
-    fn verdict(&mut self, first: First, mode: Mode) -> u32 {
+    fn verdict(&mut self, first: First, mode: Mode, rules: &[Rule], rule_at: &[u32]) -> u32 {
         let (row, new) = self.verdicts.number((first, mode));
         if new {
-            let verdict = self.verdict_row(first, mode);
+            let verdict = self.verdict_row(first, mode, rules, rule_at);
             self.verdict_rows.push(verdict);
         }
         row
     }
 
-    fn verdict_row(&self, first: First, mode: Mode) -> VerdictRow {
+    fn verdict_row(&self, first: First, mode: Mode, rules: &[Rule], rule_at: &[u32]) -> VerdictRow {
         let rule = |place: u32| {
-            let at = *self.groups.rule_at.get(place as usize)?;
-            Some((at, &self.policy.rules[at as usize]))
+            let at = *rule_at.get(place as usize)?;
+            Some((at, &rules[at as usize]))
         };
         let view = |place, denies: bool| match rule(place) {
             Some((at, rule)) => (at, rule_id(&rule.name), rule.action, VerdictSource::Rule),
@@ -193,11 +177,27 @@ impl<'a> RowSets<'a> {
         number
     }
 
-    pub(super) fn write(&self, writer: &mut ImageWriter) {
-        writer.put(Section::RowSets, &self.set_rows);
-        writer.put(Section::RowSlots, &self.slots);
-        writer.put(Section::Verdicts, &self.verdict_rows);
+    pub(super) fn write<'a>(&'a self, writer: &mut ImageWriter<'a>) {
+        writer.lend(Section::RowSets, &self.set_rows);
+        writer.lend(Section::RowSlots, &self.slots);
+        writer.lend(Section::Verdicts, &self.verdict_rows);
     }
+}
+
+/// Of all groups of a cell, the rules that come first.
+fn merge(cell: impl Iterator<Item = u32>, mode: Mode, groups: &Groups) -> Profile {
+    let profiles: Vec<&Profile> = cell
+        .map(|group| groups.all[group as usize].profile(mode))
+        .collect();
+    let any = profiles
+        .iter()
+        .fold(First::NONE, |any, profile| any.min(profile.any));
+    let all = profiles
+        .iter()
+        .flat_map(|profile| &profile.classes)
+        .copied()
+        .collect();
+    Profile::of(any, all)
 }
 
 /// Limits stand in the order of their rules.

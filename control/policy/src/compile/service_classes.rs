@@ -13,16 +13,17 @@ const PAGE: usize = SERVICE_PAGE as usize;
 const CLASSES_MAX: usize = 1 << 16;
 
 /// The classes, and what each service and each key of each protocol belongs to.
+#[derive(Debug)]
 pub(super) struct ServiceClasses {
     /// Classes of each service of the policy, ascending.
     pub(super) of_service: Vec<Vec<u32>>,
     count: usize,
     /// Table of each protocol.
-    protos: Vec<u32>,
+    protos: Vec<U32>,
     /// Block of each page of each table.
-    pages: Vec<u32>,
+    pages: Vec<U32>,
     /// Class of each key of each block.
-    blocks: Vec<u16>,
+    blocks: Vec<U16>,
 }
 
 /// A service begins or ends to hold at a key of a protocol.
@@ -72,7 +73,7 @@ pub(super) fn classes(policy: &ValidPolicy, today: Date) -> Result<ServiceClasse
     };
     let protos = edges
         .into_iter()
-        .map(|edges| builder.protocol(edges, &everywhere))
+        .map(|edges| U32::new(builder.protocol(edges, &everywhere)))
         .collect();
     let count = builder.sets.count();
     if count > CLASSES_MAX {
@@ -91,8 +92,8 @@ pub(super) fn classes(policy: &ValidPolicy, today: Date) -> Result<ServiceClasse
         of_service,
         count,
         protos,
-        pages,
-        blocks: block_keys,
+        pages: pages.into_iter().map(U32::new).collect(),
+        blocks: block_keys.into_iter().map(U16::new).collect(),
     })
 }
 
@@ -101,12 +102,10 @@ impl ServiceClasses {
         self.count
     }
 
-    pub(super) fn write(&self, writer: &mut ImageWriter) {
-        let wide = |list: &[u32]| list.iter().map(|v| U32::new(*v)).collect::<Vec<_>>();
-        let blocks: Vec<U16> = self.blocks.iter().map(|class| U16::new(*class)).collect();
-        writer.put(Section::ServiceProtos, &wide(&self.protos));
-        writer.put(Section::ServicePages, &wide(&self.pages));
-        writer.put(Section::ServiceBlocks, &blocks);
+    pub(super) fn write<'a>(&'a self, writer: &mut ImageWriter<'a>) {
+        writer.lend(Section::ServiceProtos, &self.protos);
+        writer.lend(Section::ServicePages, &self.pages);
+        writer.lend(Section::ServiceBlocks, &self.blocks);
     }
 }
 

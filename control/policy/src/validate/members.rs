@@ -75,6 +75,7 @@ impl Judge<'_> {
         self.count(at, "workloads", file.workloads.len(), WORKLOADS_MAX);
         let mut names = Names::of(Kind::Workload);
         let mut claims = Vec::new();
+        let mut workloads = Vec::with_capacity(file.workloads.len());
         for (index, text) in file.workloads.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
             let name = name.continue_value().unwrap_or_else(nameless);
@@ -98,13 +99,14 @@ impl Judge<'_> {
                     .map(|(at, net)| (Span::from(*net), index, *at)),
             );
             let labels = self.labels(&name, text);
-            policy.workloads.push(Workload {
+            workloads.push(Workload {
                 name,
                 addresses: addresses.into_iter().map(|(_, net)| net).collect(),
                 labels,
                 line: file.lines.line(text.at),
             });
         }
+        policy.workloads = workloads.into();
         self.claims(policy, claims);
     }
 
@@ -172,10 +174,11 @@ impl Judge<'_> {
         self.count(at, "segments", file.segments.len(), SEGMENTS_MAX);
         let index = LabelIndex::of(&policy.workloads);
         let mut names = Names::of(Kind::Segment);
+        let mut segments = Vec::with_capacity(file.segments.len());
         for (place, text) in file.segments.iter().enumerate() {
-            let segment = self.segment(&mut names, place, text, &policy.workloads, &index);
-            policy.segments.push(segment);
+            segments.push(self.segment(&mut names, place, text, &policy.workloads, &index));
         }
+        policy.segments = segments.into();
     }
 
     fn segment(
@@ -255,6 +258,7 @@ impl Judge<'_> {
             .map_or(0, |first_over| first_over.at);
         self.count(at, "services", file.services.len(), SERVICES_MAX);
         let mut names = Names::of(Kind::Service);
+        let mut services = Vec::with_capacity(file.services.len());
         for (index, text) in file.services.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
             let name = name.continue_value().unwrap_or_else(nameless);
@@ -292,12 +296,9 @@ impl Judge<'_> {
                     }
                 }
             }
-            policy.services.push(Service {
-                name,
-                ports,
-                line: file.lines.line(text.at),
-            });
+            services.push(Service { name, ports });
         }
+        policy.services = services.into();
     }
 }
 

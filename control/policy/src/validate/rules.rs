@@ -7,7 +7,7 @@ use crate::limits::{
     RULES_MAX,
 };
 use crate::prefix::{Span, Union};
-use crate::problem::{Kind, Problem, Severity};
+use crate::problem::{Kind, Problem};
 use crate::rate::{self, Rate};
 use abi::Action;
 use abi::image::{BUILT_IN_SEGMENTS, RateKind, RuleMode, SEGMENT_ANY, Tier, rule_id};
@@ -51,12 +51,15 @@ impl Judge<'_> {
         self.count(at, "rules", file.rules.len(), RULES_MAX);
         let known = known(policy);
         let mut names = Names::of(Kind::Rule);
+        let mut rules = Vec::with_capacity(file.rules.len());
         for (index, text) in file.rules.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
             let name = name.continue_value().unwrap_or_else(nameless);
-            let rule = self.rule(name, text, &known);
-            policy.rules.push(rule);
+            rules.push(self.rule(name, text, &known));
         }
+        policy.rules = rules.into();
+        let lines = file.rules.iter().map(|text| file.lines.line(text.at));
+        policy.rule_lines = lines.collect();
         let limits = policy
             .rules
             .iter()
@@ -65,7 +68,6 @@ impl Judge<'_> {
         self.count(0, "rules that limit", limits, LIMIT_RULES_MAX);
         self.ids(policy);
         self.invariants(policy, &known);
-        self.unused(policy);
     }
 
     fn rule(&mut self, name: String, text: &RuleText, known: &Known) -> Rule {
@@ -110,7 +112,6 @@ impl Judge<'_> {
             expires,
             on_change: on_change.unwrap_or(OnChange::Reevaluate),
             comment,
-            line: self.file.lines.line(text.at),
             name,
         }
     }
@@ -308,16 +309,18 @@ impl Judge<'_> {
 
     /// Ids are hashes of names: two that meet could not be told apart in records.
     fn ids(&mut self, policy: &ValidPolicy) {
-        let mut first: HashMap<u64, &Rule> = HashMap::with_capacity(policy.rules.len());
-        for (rule, text) in policy.rules.iter().zip(&self.file.rules) {
-            let other = *first.entry(rule_id(&rule.name)).or_insert(rule);
+        let mut first: HashMap<u64, (&Rule, u32)> = HashMap::with_capacity(policy.rules.len());
+        let rules = policy.rules.iter().zip(policy.rule_lines.iter().copied());
+        for ((rule, line), text) in rules.zip(&self.file.rules) {
+            let found = first.entry(rule_id(&rule.name)).or_insert((rule, line));
+            let (other, other_line) = *found;
             if other.name != rule.name {
                 self.problems.push((
                     text.at,
                     Problem::SameId {
                         name: rule.name.clone(),
                         other: other.name.clone(),
-                        other_line: other.line,
+                        other_line,
                     },
                 ));
             }
@@ -328,6 +331,7 @@ impl Judge<'_> {
         let file = self.file;
         self.count(0, "invariants", file.invariants.len(), INVARIANTS_MAX);
         let mut names = Names::of(Kind::Invariant);
+        let mut invariants = Vec::with_capacity(file.invariants.len());
         for (index, text) in file.invariants.iter().enumerate() {
             let name = self.name(&mut names, index, text.name.as_ref());
             let (Some(never), ControlFlow::Continue(name)) = (&text.never, name) else {
@@ -356,7 +360,7 @@ impl Judge<'_> {
             );
             if let (Some(from), Some(to)) = (from, to) {
                 let line = file.lines.line(text.at);
-                policy.invariants.push(Invariant {
+                invariants.push(Invariant {
                     name,
                     from,
                     to,
@@ -365,22 +369,19 @@ impl Judge<'_> {
                 });
             }
         }
+        policy.invariants = invariants.into();
     }
 
     /// Warnings about what nothing speaks of. Left out beside errors: a slip in a name would make
     /// them false.
-    fn unused(&mut self, policy: &ValidPolicy) {
+    pub(super) fn unused(&mut self, policy: &ValidPolicy) {
         let file = self.file;
-        if self
-            .problems
-            .iter()
-            .any(|(_, problem)| problem.severity() == Severity::Error)
-        {
+        if !self.is_good() {
             return;
         }
         let mut segments = vec![false; policy.segments.len() + BUILT_IN_SEGMENTS.len()];
         let mut services = vec![false; policy.services.len()];
-        for rule in &policy.rules {
+        for rule in policy.rules.iter() {
             rule.from
                 .iter()
                 .chain(&rule.to)
@@ -390,13 +391,17 @@ impl Judge<'_> {
                 .for_each(|at| services[*at as usize] = true);
         }
         let named = segments.iter().skip(BUILT_IN_SEGMENTS.len());
-        for ((used, segment), text) in named.zip(&policy.segments).zip(&file.segments) {
+        for ((used, segment), text) in named.zip(policy.segments.iter()).zip(&file.segments) {
             if !used {
                 let segment = segment.name.clone();
                 self.problem(text.at, Problem::SegmentWithoutRules { segment });
             }
         }
-        for ((used, service), text) in services.iter().zip(&policy.services).zip(&file.services) {
+        for ((used, service), text) in services
+            .iter()
+            .zip(policy.services.iter())
+            .zip(&file.services)
+        {
             if !used {
                 self.problem(
                     text.at,
@@ -405,6 +410,14 @@ impl Judge<'_> {
                     },
                 );
             }
+        }
+    }
+
+    /// Workloads that are in no segment, told as [`Self::unused`] is.
+    pub(super) fn alone(&mut self, policy: &ValidPolicy) {
+        let file = self.file;
+        if !self.is_good() {
+            return;
         }
         let mut placed = vec![false; policy.workloads.len()];
         for index in policy
@@ -419,7 +432,10 @@ impl Judge<'_> {
             .iter()
             .flat_map(|segment| &segment.addresses);
         let covered = Union::of(nets.map(|net| Span::from(*net)).collect());
-        for ((placed, workload), text) in placed.iter().zip(&policy.workloads).zip(&file.workloads)
+        for ((placed, workload), text) in placed
+            .iter()
+            .zip(policy.workloads.iter())
+            .zip(&file.workloads)
         {
             let touched = workload
                 .addresses

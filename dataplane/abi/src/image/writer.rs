@@ -5,6 +5,7 @@ use super::{
     SECTION_COUNT, SECTIONS_OFFSET, Section, SectionEntry, checksum,
 };
 use crate::ABI_EPOCH;
+use std::borrow::Cow;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
@@ -23,8 +24,8 @@ pub enum SealError {
 
 /// Puts sections together and seals them with header, section table and checksum.
 #[derive(Debug)]
-pub struct ImageWriter {
-    sections: [Vec<u8>; SECTION_COUNT],
+pub struct ImageWriter<'a> {
+    sections: [Cow<'a, [u8]>; SECTION_COUNT],
 }
 
 /// The header's fields that the writer does not know by itself.
@@ -48,16 +49,17 @@ pub struct Facts {
     pub next_expiry_day: u32,
 }
 
-impl ImageWriter {
+impl<'a> ImageWriter<'a> {
     /// No section has rows yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            sections: core::array::from_fn(|_| Vec::new()),
+            sections: [const { Cow::Borrowed(&[]) }; SECTION_COUNT],
         }
     }
 
-    /// Sets the rows of a section. Unaligned rows only, so that no native-endian integer slips in.
+    /// Sets the rows of a section; they are copied. Unaligned rows only, so that no native-endian
+    /// integer slips in.
     ///
     /// # Panics
     /// Never in a release build; a debug build asserts that the rows are those of the section.
@@ -68,7 +70,23 @@ impl ImageWriter {
     ) -> &mut Self {
         debug_assert_eq!(size_of::<T>(), section.row_bytes(), "rows of {section}");
         if let Some(bytes) = self.sections.get_mut(usize::from(section.byte() - 1)) {
-            *bytes = rows.as_bytes().to_vec();
+            *bytes = Cow::Owned(rows.as_bytes().to_vec());
+        }
+        self
+    }
+
+    /// As [`Self::put`], for rows that stay where they are until the image is sealed.
+    ///
+    /// # Panics
+    /// As [`Self::put`].
+    pub fn lend<T: IntoBytes + Immutable + Unaligned>(
+        &mut self,
+        section: Section,
+        rows: &'a [T],
+    ) -> &mut Self {
+        debug_assert_eq!(size_of::<T>(), section.row_bytes(), "rows of {section}");
+        if let Some(bytes) = self.sections.get_mut(usize::from(section.byte() - 1)) {
+            *bytes = Cow::Borrowed(rows.as_bytes());
         }
         self
     }
@@ -109,7 +127,7 @@ impl ImageWriter {
     }
 }
 
-impl Default for ImageWriter {
+impl Default for ImageWriter<'_> {
     fn default() -> Self {
         Self::new()
     }
