@@ -36,10 +36,11 @@
 #define HEAD_BYTES 128u
 #define VXLAN_BYTES 50u
 #define SCAN_BACKLOG_MAX 4096u
+#define SCAN_OF_FOUR 3u        /* of four frames of a burst, at most: a wire does not starve the others */
 
-/* What has been written: 64 bytes, read by the harness while the source runs. */
+/* What has been written: 64 bytes, read by the harness while the source runs. It sets `scan_stop` to end the scan. */
 struct counts {
-	uint64_t forward, reply, fresh, scan, scan_missed, unused[3];
+	uint64_t forward, reply, fresh, scan, scan_missed, scan_stop, unused[2];
 };
 
 /* A frame but for its addresses, ports and checksum. */
@@ -170,10 +171,13 @@ write_scan(struct source *s, struct rte_mbuf *m)
 	write_frame(s, m, SCANNER, target, 40000u << 16 | (1 + (uint32_t)(number >> 20) % 1023));
 }
 
-/* Frames of the scan that are owed by now. What a core cannot fetch in time is missed, as on a wire. */
+/* Frames of the scan that are owed by now. It begins when every flow has been there, and answered. What a core cannot
+ * fetch in time is missed, as on a wire. */
 static uint64_t
 scan_due(struct source *s)
 {
+	if (s->turn < 3 * s->flows || __atomic_load_n(&s->counts->scan_stop, __ATOMIC_RELAXED) != 0)
+		return 0;
 	if (s->scan_begin == 0)
 		s->scan_begin = rte_rdtsc();
 	uint64_t offered = (uint64_t)((double)(rte_rdtsc() - s->scan_begin) * s->scan_per_tick);
@@ -199,6 +203,7 @@ write_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t cou
 		rte_pktmbuf_free_bulk(mbufs + left, count - left);
 		count = left;
 	}
+	scan = RTE_MIN(scan, (uint64_t)count * SCAN_OF_FOUR / 4);
 	for (uint16_t i = 0; i < count; i++) {
 		if (i + 4 < count)
 			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + 4], void *));

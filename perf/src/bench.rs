@@ -4,6 +4,7 @@ use crate::machine::Machine;
 use crate::rows::{ALL, Effort, Outcome, Profile, Row};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -66,12 +67,17 @@ struct Ran {
     target: String,
     /// `holds`, `missed`, `told` or `not run`.
     verdict: &'static str,
+    /// How long the row took.
+    took_seconds: f64,
     outcome: Option<Outcome>,
     error: Option<String>,
 }
 
 impl Ran {
-    fn new(row: &Row, measured: Result<Outcome, String>) -> Self {
+    fn new(row: &Row, effort: &Effort) -> Self {
+        let began = Instant::now();
+        let measured = (row.run)(effort);
+        let took_seconds = began.elapsed().as_secs_f64();
         let (outcome, error) = match measured {
             Ok(outcome) => (Some(outcome), None),
             Err(error) => (None, Some(error)),
@@ -91,6 +97,7 @@ impl Ran {
             unit: row.unit,
             target: row.target.to_string(),
             verdict,
+            took_seconds,
             outcome,
             error,
         }
@@ -135,10 +142,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     };
     for row in rows {
         eprintln!("{}: {}", row.name, row.what);
-        let ran = Ran::new(row, (row.run)(&effort));
+        let ran = Ran::new(row, &effort);
         if let Some(error) = &ran.error {
             eprintln!("{}: {error}", row.name);
         }
+        eprintln!("  {} in {:.0} s", ran.verdict, ran.took_seconds);
         results.rows.push(ran);
     }
     println!("{}", table(&results.rows));
@@ -173,7 +181,7 @@ fn table(rows: &[Ran]) -> String {
                 ),
                 failed_checks(o),
             ),
-            (None, error) => ("-".to_owned(), error.clone().unwrap_or_default()),
+            (None, error) => ("-".to_owned(), one_line(error.as_deref().unwrap_or(""))),
         };
         let _ = writeln!(
             text,
@@ -182,6 +190,12 @@ fn table(rows: &[Ran]) -> String {
         );
     }
     text
+}
+
+/// A sentence that stays in its cell of the table.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ").replace('|', "/")
 }
 
 /// The medians, and what did not hold beside the value.

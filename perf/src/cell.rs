@@ -186,6 +186,10 @@ impl Cell {
             self.knobs.flows_max.is_some(),
             format!("--flows-max {}", self.knobs.flows_max.unwrap_or(0)),
         );
+        add(
+            self.knobs.lanes.is_some(),
+            format!("--lanes {}", self.knobs.lanes.unwrap_or(0)),
+        );
         for line in &self.knobs.flow {
             add(true, format!("--flow '{line}'"));
         }

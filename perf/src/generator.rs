@@ -12,6 +12,9 @@ const SOURCES_MAX: u64 = 16;
 /// Bytes of counters of a source.
 const COUNTS_BYTES: u64 = 64;
 
+/// Where in the counters of a source stands the word that ends its scan.
+const SCAN_STOP_OFFSET: u64 = 40;
+
 /// What one source has written so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Counts {
@@ -90,6 +93,19 @@ impl Generator {
             .env("RINGFENCE_GENERATOR", &self.settings);
     }
 
+    /// Ends the scan of every source.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn stop_scan(&self) -> Result<(), String> {
+        for source in 0..SOURCES_MAX {
+            let at = source * COUNTS_BYTES + SCAN_STOP_OFFSET;
+            let written = self.counts.write_all_at(&1_u64.to_ne_bytes(), at);
+            written.map_err(|error| format!("counts of the generator: {error}"))?;
+        }
+        Ok(())
+    }
+
     /// What all sources have written so far.
     ///
     /// # Errors
@@ -122,13 +138,12 @@ fn counts_of(bytes: &[u8]) -> Counts {
 /// What `RINGFENCE_GENERATOR` says.
 fn settings(traffic: &Traffic, ports: &[&str]) -> String {
     format!(
-        "ports={},flows={},both={},new={},scan={},scan_total={},family={},vxlan={},imix={}",
+        "ports={},flows={},both={},new={},scan={},family={},vxlan={},imix={}",
         ports.join("+"),
         traffic.flows,
         u8::from(traffic.both_directions),
         traffic.new_flow_percent,
         traffic.scan_per_second,
-        traffic.scan_total,
         traffic.family.number(),
         u8::from(traffic.vxlan),
         u8::from(traffic.frame == Frame::Imix),

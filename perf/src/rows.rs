@@ -187,7 +187,7 @@ pub(crate) const ALL: &[Row] = &[
         what: "policy of 100k rules published 10 times a second: rate",
         unit: "x undisturbed",
         target: Target::AtLeast(0.98),
-        profile: Profile::Short,
+        profile: Profile::Full,
         run: stress::publish,
     },
     Row {
@@ -197,6 +197,14 @@ pub(crate) const ALL: &[Row] = &[
         target: Target::AtLeast(1.9),
         profile: Profile::Full,
         run: cores::two_workers,
+    },
+    Row {
+        name: "steered",
+        what: "tunnels of one queue dealt out between two workers",
+        unit: "x two workers hashed directly",
+        target: Target::AtLeast(0.6),
+        profile: Profile::Full,
+        run: cores::steered,
     },
     Row {
         name: "ipv6-1k",

@@ -115,7 +115,7 @@ impl Plan {
             length,
         };
         let workload = |role: u32| End {
-            bits: self.workload(role),
+            bits: self.workload(role * self.workloads.div_ceil(self.roles)),
             length: 32,
         };
         (0..self.rules).map(move |number| match self.rule(number, Variant::A) {
@@ -197,7 +197,8 @@ impl Plan {
         for number in 0..self.workloads {
             let bits = self.workload(number);
             let (four, six) = (address(bits, Family::Ipv4), address(bits, Family::Ipv6));
-            let role = number % self.roles;
+            // Those of a role stand side by side, mostly in one prefix.
+            let role = number / self.workloads.div_ceil(self.roles);
             writeln!(
                 t,
                 "[[workload]]\nname = \"w{number}\"\naddresses = [\"{four}\", \"{six}\"]\nlabels = {{ role = \"r{role}\" }}"

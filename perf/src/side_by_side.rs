@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Polling cores, each with a source of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     workers: u8,
+    /// Lanes of the subject, where there are not as many as workers.
+    #[arg(long)]
+    lanes: Option<u8>,
     /// Seconds that are measured, of each run.
     #[arg(long, default_value_t = 6)]
     seconds: u32,
@@ -90,7 +93,6 @@ fn cell(options: &Options) -> Cell {
         both_directions: options.both_directions,
         new_flow_percent: options.new_flow_percent,
         scan_per_second: options.scan_per_second,
-        scan_total: 0,
         family: options.family,
         frame: options.frame,
         vxlan: options.vxlan,
@@ -106,6 +108,7 @@ fn cell(options: &Options) -> Cell {
         seconds: options.seconds.max(1),
         knobs: Knobs {
             flows_max: options.flows_max,
+            lanes: options.lanes,
             flow: options.flow.clone(),
             lane: options.lane.clone(),
         },

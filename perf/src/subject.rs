@@ -37,6 +37,8 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Knobs {
     /// Flows that a core's cache holds; by default the next power of two above the flows.
     pub(crate) flows_max: Option<u64>,
+    /// Lanes, where there are not as many as cores.
+    pub(crate) lanes: Option<u8>,
     /// Lines of the section `[flow]`.
     pub(crate) flow: Vec<String>,
     /// Further lines of every `[[lane]]`.
@@ -48,6 +50,8 @@ pub(crate) struct Knobs {
 pub(crate) struct Measured {
     /// Packets received per second, of all cores: the median of the readings of a second.
     pub(crate) rate: f64,
+    /// Packets sent per second, of all cores, while it was measured.
+    pub(crate) sent_rate: f64,
     /// Every reading of a second.
     pub(crate) readings: Vec<f64>,
     /// Frames of established flows a second that the generator wrote, where it is the source.
@@ -84,6 +88,8 @@ pub(crate) struct Measured {
     pub(crate) drops: BTreeMap<String, u64>,
     /// Frames that the generator wrote.
     pub(crate) generated: Option<Counts>,
+    /// Packets of the scan in records, read once the scan had ended.
+    pub(crate) scan_told: Option<u64>,
     /// Resident memory of the dataplane at the end, bytes.
     pub(crate) resident_bytes: u64,
     /// What the publications took.
@@ -105,6 +111,13 @@ pub(crate) struct Publishing {
     pub(crate) superseded_packets: u64,
     /// How many more of those there were a commit after the last adoption and later: 0.
     pub(crate) superseded_after: u64,
+}
+
+impl Setup<'_> {
+    /// Lanes, each with a source of its own.
+    fn lanes(&self) -> usize {
+        self.knobs.lanes.map_or(self.cores.len(), usize::from)
+    }
 }
 
 impl Publishing {

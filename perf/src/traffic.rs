@@ -11,6 +11,8 @@ pub(crate) const CLIENT_BASE: u32 = 0x0a00_0000;
 pub(crate) const SERVER_BASE: u32 = 0x0af0_0000;
 /// Servers.
 pub(crate) const SERVERS: u64 = 16;
+/// 10.15.255.254, from which a scan comes; no flow below 1,048,574 is its own.
+pub(crate) const SCANNER: u32 = 0x0a0f_fffe;
 /// Port of the servers that established flows use.
 pub(crate) const PORT_ESTABLISHED: u16 = 5000;
 /// Frames that a capture may hold, so that its mbufs fit into 2 GiB beside everything else.
@@ -91,8 +93,6 @@ pub(crate) struct Traffic {
     pub(crate) new_flow_percent: u8,
     /// Single-packet flows a second of a scan beside everything else.
     pub(crate) scan_per_second: u64,
-    /// The scan ends after so many; 0 never.
-    pub(crate) scan_total: u64,
     /// IP version.
     pub(crate) family: Family,
     /// Frame sizes.
@@ -111,7 +111,6 @@ impl Traffic {
             both_directions,
             new_flow_percent: 0,
             scan_per_second: 0,
-            scan_total: 0,
             family: Family::Ipv4,
             frame: Frame::Small,
             vxlan: false,

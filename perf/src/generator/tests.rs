@@ -73,7 +73,7 @@ fn frames(traffic: &Traffic, total: u64) -> (Vec<Vec<u8>>, Counts) {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("out.pcap");
     let mut generator = Generator::new(dir.path(), traffic, &["net_null0"]).expect("it builds");
-    generator.settings += &format!(",total={total}");
+    generator.settings += &format!(",total={total},scan_total=300");
     let mut testpmd = Testpmd::start(&generator, dir.path(), &out);
     let began = Instant::now();
     while generator.counts().expect("counts").written() < total {
@@ -207,7 +207,6 @@ fn a_tunnel_carries_the_flows_and_a_scan_ends_when_told() {
     let traffic = Traffic {
         vxlan: true,
         scan_per_second: 1_000_000_000,
-        scan_total: 300,
         ..Traffic::established(10, false)
     };
     let (frames, counts) = frames(&traffic, 1_000);

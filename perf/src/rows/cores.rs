@@ -4,6 +4,7 @@ use super::outcome::{Pair, all_forwarded, cell};
 use super::{Effort, Outcome};
 use crate::cell::{Cell, Spread};
 use crate::peer::{self, Peer};
+use crate::subject::Knobs;
 use crate::traffic::{Source, Traffic};
 use std::collections::BTreeMap;
 
@@ -21,6 +22,27 @@ pub(super) fn two_workers(effort: &Effort) -> Result<Outcome, String> {
     let mut outcome = pair.outcome(|run| run.rate, |two, one| two / one)?;
     outcome.checks.push(all_forwarded(&pair.first.subject));
     Ok(outcome)
+}
+
+/// One lane of tunnels dealt out between two workers, and two lanes of them with a worker each.
+pub(super) fn steered(effort: &Effort) -> Result<Outcome, String> {
+    let traffic = Traffic {
+        vxlan: true,
+        ..Traffic::established(100_000, true)
+    };
+    let of = |knobs| Cell {
+        cores: crate::side_by_side::cores(effort.core, 2),
+        knobs,
+        ..cell(effort, Peer::None, traffic.with_source(None), 1_000)
+    };
+    let steered = Knobs {
+        lanes: Some(1),
+        lane: vec!["workers = [0, 1]".to_owned()],
+        ..Knobs::default()
+    };
+    let pair = Pair::run(of(steered), of(Knobs::default()))?;
+    // What is sent counts: a source without a pace offers more than is carried.
+    pair.outcome(|run| run.sent_rate, |steered, direct| steered / direct)
 }
 
 /// testpmd on the generator and on a bare net_null, which hands out mbufs without a frame.

@@ -61,9 +61,10 @@ pub(super) fn scan(effort: &Effort) -> Result<Outcome, String> {
     let mut outcome = pair.outcome(established, |attacked, alone| attacked / alone)?;
     let attacked = &pair.first.subject;
     let scanned: Vec<f64> = attacked.iter().filter_map(|run| run.scan_rate).collect();
+    let scan = |run: &Measured| run.generated.map_or(0, |counts| counts.scan);
     let of_denied = |run: &Measured| {
-        let denied: u64 = run.drops.values().sum();
-        run.drops.len() == 1 && run.drops.contains_key("denied-by-default") && denied > 0
+        let dropped: u64 = run.drops.values().sum();
+        run.drops.get("denied-by-default") == Some(&dropped) && dropped == scan(run)
     };
     outcome.checks.extend([
         Check {
@@ -79,8 +80,12 @@ pub(super) fn scan(effort: &Effort) -> Result<Outcome, String> {
                 .all(|run| run.flows_established >= SCANNED_BESIDE),
         },
         Check {
-            what: "nothing is dropped but what the policy denies".to_owned(),
+            what: "what is dropped is the scan, denied by default, to the packet".to_owned(),
             holds: attacked.iter().all(of_denied),
+        },
+        Check {
+            what: "the scan is in the records to the packet".to_owned(),
+            holds: attacked.iter().all(|run| run.scan_told == Some(scan(run))),
         },
     ]);
     outcome.told += &format!("; scan {} M/s", Spread::of(&scanned).millions());

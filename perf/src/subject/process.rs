@@ -65,7 +65,7 @@ pub(crate) fn start(setup: &Setup<'_>) -> Result<Running, String> {
     let generator = match setup.traffic.source {
         Source::Pcap | Source::Bare => None,
         Source::Generator => {
-            let ports: Vec<_> = (0..setup.cores.len())
+            let ports: Vec<_> = (0..setup.lanes())
                 .map(|n| format!("net_null{}", 2 * n))
                 .collect();
             let ports: Vec<_> = ports.iter().map(String::as_str).collect();
@@ -138,7 +138,7 @@ fn configuration(setup: &Setup<'_>, dir: &Path) -> String {
     for line in &setup.knobs.flow {
         let _ = writeln!(text, "{line}");
     }
-    for number in 0..setup.cores.len() {
+    for number in 0..setup.lanes() {
         let inside = match (setup.traffic.source, setup.traffic.frame) {
             (Source::Pcap, _) => format!("pcap:in={},infinite", setup.capture.display()),
             (_, Frame::Small) => "null:size=64".to_owned(),

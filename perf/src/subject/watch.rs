@@ -4,15 +4,22 @@ use super::link::Link;
 use super::process::Running;
 use super::{Measured, Publishing, Setup, publisher};
 use crate::generator::Counts;
+use crate::traffic::SCANNER;
 use abi::record::FlowRecord;
 use abi::ring::Consumer;
 use abi::shm::RegionView;
 use abi::{CoreCounters, Reason};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the caches may take to fill before measuring begins.
-const WARM_UP_MAX: Duration = Duration::from_secs(30);
+const WARM_UP_MAX: Duration = Duration::from_secs(60);
+/// How long it may take until the last packet of a scan is in a record: the idle timeout of an
+/// unanswered UDP flow, and some.
+const SCAN_TOLD_MAX: Duration = Duration::from_secs(35);
+/// How long new flows come before their pace is steady.
+const STEADY: Duration = Duration::from_secs(3);
 /// How long a core may take to commit its counters, with room for a busy machine.
 const COMMIT: Duration = Duration::from_millis(300);
 /// Records read at once.
@@ -23,10 +30,13 @@ struct Drain {
     consumers: Vec<Consumer>,
     batch: Vec<FlowRecord>,
     records: u64,
+    /// Whether packets of the scan are counted in them.
+    counts_scan: bool,
+    scan_packets: u64,
 }
 
 impl Drain {
-    fn attach(view: &RegionView) -> Result<Self, String> {
+    fn attach(view: &RegionView, counts_scan: bool) -> Result<Self, String> {
         let consumers = (0..view.workers()).map(|worker| {
             let consumer = view.attach(worker, std::process::id());
             consumer
@@ -37,11 +47,14 @@ impl Drain {
             consumers: consumers.collect::<Result<_, String>>()?,
             batch: vec![zerocopy::FromZeros::new_zeroed(); BATCH_RECORDS],
             records: 0,
+            counts_scan,
+            scan_packets: 0,
         })
     }
 
     /// Reads what is there; whether there was anything.
     fn drain(&mut self) -> Result<bool, String> {
+        let scanner = Ipv4Addr::from(SCANNER).to_ipv6_mapped().octets();
         let before = self.records;
         for consumer in &mut self.consumers {
             loop {
@@ -50,6 +63,13 @@ impl Drain {
                     break;
                 }
                 self.records += count as u64;
+                if self.counts_scan {
+                    let of_scan = self.batch[..count]
+                        .iter()
+                        .filter(|record| record.src == scanner);
+                    self.scan_packets +=
+                        of_scan.map(|r| r.packets_fwd + r.packets_rev).sum::<u64>();
+                }
                 consumer.release().map_err(|error| error.to_string())?;
             }
         }
@@ -118,7 +138,7 @@ pub(super) fn measure(
     link: Link,
 ) -> Result<Measured, String> {
     let view = link.view.clone();
-    let mut drain = Drain::attach(&view)?;
+    let mut drain = Drain::attach(&view, setup.traffic.scan_per_second > 0)?;
     warm_up(setup, running, &view, &mut drain)?;
     let stop = AtomicBool::new(false);
     let (readings, publishing) = std::thread::scope(|scope| {
@@ -149,15 +169,20 @@ pub(super) fn measure(
         Some(publishing) => Some(superseded(publishing, running, &view, &mut drain)?),
         None => None,
     };
+    if setup.traffic.scan_per_second > 0 {
+        settle_scan(running, &mut drain)?;
+    }
     let last = Reading::take(&view, running)?;
     let mut measured = figures(&readings, &last)?;
+    measured.scan_told = drain.counts_scan.then_some(drain.scan_packets);
     measured.publishing = publishing;
     measured.records_read = drain.records;
     measured.resident_bytes = running.resident_bytes();
     Ok(measured)
 }
 
-/// Until every flow is in a cache, or what is new comes at a steady pace.
+/// Until every flow is in a cache, and answered where replies come; or, where new ones come all the
+/// time, until they come at a steady pace.
 fn warm_up(
     setup: &Setup<'_>,
     running: &Running,
@@ -165,14 +190,18 @@ fn warm_up(
     drain: &mut Drain,
 ) -> Result<(), String> {
     let steady = setup.traffic.new_flow_percent > 0 || setup.traffic.scan_per_second > 0;
-    let wanted = setup.traffic.flows * setup.cores.len() as u64;
+    let wanted = setup.traffic.flows * setup.lanes() as u64;
     let began = Instant::now();
     loop {
         drain.drain_until(Instant::now() + Duration::from_millis(200))?;
         let reading = Reading::take(view, running)?;
-        let cached = reading.sum(|core| core.flows_cached);
+        let cached = reading.sum(|core| match setup.traffic.both_directions {
+            true => core.flows_established,
+            false => core.flows_cached,
+        });
         let waited = began.elapsed();
-        if (!steady && cached >= wanted) || (steady && waited > Duration::from_secs(3)) {
+        let is_full = cached >= wanted || setup.traffic.new_flow_percent == 100;
+        if is_full && (!steady || waited > STEADY) {
             return Ok(());
         }
         if waited > WARM_UP_MAX {
@@ -217,6 +246,22 @@ fn superseded(
     Ok(publishing)
 }
 
+/// Ends the scan and reads records until every packet of it is told, or the longest wait is over.
+fn settle_scan(running: &Running, drain: &mut Drain) -> Result<(), String> {
+    let Some(generator) = &running.generator else {
+        return Ok(());
+    };
+    generator.stop_scan()?;
+    drain.drain_until(Instant::now() + COMMIT)?;
+    let written = generator.counts()?.scan;
+    let began = Instant::now();
+    while drain.scan_packets < written && began.elapsed() < SCAN_TOLD_MAX {
+        drain.drain_until(Instant::now() + COMMIT)?;
+    }
+    // A commit more, so that the counters speak of a time after the scan.
+    drain.drain_until(Instant::now() + COMMIT)
+}
+
 fn figures(readings: &[Reading], last: &Reading) -> Result<Measured, String> {
     let [first, .., end] = readings else {
         return Err("the run was shorter than a second".into());
@@ -230,6 +275,7 @@ fn figures(readings: &[Reading], last: &Reading) -> Result<Measured, String> {
     let told = last.sum(|core| core.recorded_packets + core.cached_packets + core.shed_packets);
     let mut measured = Measured {
         rate: crate::median(&mut rates.clone()),
+        sent_rate: end.rate_since(first, |core| core.tx_packets),
         readings: rates,
         established_rate: end.generated_since(first, Counts::established),
         scan_rate: end.generated_since(first, |counts| counts.scan),
