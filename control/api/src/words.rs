@@ -161,6 +161,8 @@ words! {
         Update => "update",
         /// Counters since the previous record; the flow is over.
         End => "end",
+        /// Many flows of one source in one record.
+        Aggregate => "aggregate",
     }
 }
 

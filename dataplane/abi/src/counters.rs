@@ -151,6 +151,15 @@ pub struct CoreCounters {
     pub stage_cycles: [u64; STAGES_MAX],
     /// Packets that went through each stage in those rounds, by [`Stage`].
     pub stage_packets: [u64; STAGES_MAX],
+    /// Flows that were folded into an aggregate instead of being told one by one: denied attempts
+    /// beyond the budget of their source, which open no flow, and permitted flows nobody answered.
+    pub folded_flows: u64,
+    /// Packets of those.
+    pub folded_packets: u64,
+    /// Of those packets, the ones in the aggregate of all sources that found no place of their own.
+    pub folded_rest_packets: u64,
+    /// Places of the table of sources that are taken now.
+    pub scan_sources: u64,
 }
 
 impl CoreCounters {

@@ -14,6 +14,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+pub mod aggregate;
 pub mod counters;
 #[cfg(not(loom))]
 mod header;
@@ -40,6 +41,7 @@ pub mod stats;
 mod sync;
 pub mod verdict;
 
+pub use aggregate::AggregateRecord;
 pub use counters::{CoreCounters, PortCounters, Stage};
 pub use reason::Reason;
 pub use record::FlowRecord;

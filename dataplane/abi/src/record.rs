@@ -29,6 +29,9 @@ byte_enum! {
         Update = 2 => "update",
         /// Counters since the previous record; the flow is over.
         End = 3 => "end",
+        /// Many flows of one source in one record: an
+        /// [`AggregateRecord`](crate::aggregate::AggregateRecord).
+        Aggregate = 4 => "aggregate",
     }
 }
 

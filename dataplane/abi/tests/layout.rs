@@ -3,7 +3,7 @@
 use abi::link::{FRAME_HEADER_BYTES, Hello, Message, RefusalCode, Role, encode};
 use abi::shm::RegionHeader;
 use abi::stats::{LaneFacts, ProcessFacts};
-use abi::{CoreCounters, FlowRecord, PortCounters};
+use abi::{AggregateRecord, CoreCounters, FlowRecord, PortCounters};
 use std::mem::offset_of;
 use zerocopy::FromZeros;
 
@@ -180,6 +180,59 @@ fn every_offset_in_layout_md_is_the_compilers() {
         }
     );
     check_struct!(
+        "AggregateRecord",
+        AggregateRecord {
+            first_ns,
+            last_ns,
+            packets_fwd,
+            packets_rev,
+            bytes_fwd,
+            bytes_rev,
+            dropped_packets,
+            dropped_bytes,
+            src,
+            dst,
+            flows,
+            refused,
+            since_ns,
+            sources,
+            destinations,
+            aggregate_id,
+            epoch,
+            rule_id,
+            pending_rule_id,
+            src_identity,
+            dst_identity,
+            ports,
+            port_low,
+            port_high,
+            protocols,
+            reserved_ends,
+            tcp_flags_fwd,
+            tcp_flags_rev,
+            ingress_port,
+            egress_port,
+            proto,
+            ip_version,
+            reserved_icmp,
+            end_reason,
+            kind,
+            initiator_evidence,
+            enforced,
+            enforced_source,
+            pending,
+            pending_source,
+            drop_reason,
+            mode,
+            coverage,
+            tcp_state,
+            tunnel_kind,
+            vlan_count,
+            worker,
+            reserved
+        }
+    );
+    check_struct!(
         "CoreCounters",
         CoreCounters {
             committed_ns,
@@ -228,7 +281,11 @@ fn every_offset_in_layout_md_is_the_compilers() {
             policies_adopted,
             stage_rounds,
             stage_cycles,
-            stage_packets
+            stage_packets,
+            folded_flows,
+            folded_packets,
+            folded_rest_packets,
+            scan_sources
         }
     );
     check_struct!(
