@@ -47,6 +47,8 @@ impl FlowCache {
         }
         self.contexts
             .recycle(now, CONTEXT_REST_NS, self.contexts_due(due));
+        let share = (due, self.options.flows_max);
+        self.scans.sweep(now, share, &self.options.timeouts, sink);
         self.counters.slots_swept += u64::from(due);
         due
     }
@@ -157,12 +159,13 @@ impl FlowCache {
         cold.bits |= Cold::RECORDED;
     }
 
-    /// Ends flows one by one, whatever their state (reason forced-end), looking at no more than
-    /// `slots_max` entries. True once the cache is empty: call again until then.
+    /// Ends flows one by one, whatever their state (reason forced-end), then aggregates, looking at no
+    /// more than `slots_max` entries. True once the cache is empty: call again until then.
     pub fn flush(&mut self, now: u64, slots_max: u32, sink: &mut impl RecordSink) -> bool {
         for _ in 0..slots_max {
             if self.counters.flows == 0 {
-                break;
+                // Last, because flows that end unanswered are folded.
+                return self.scans.flush(slots_max, sink);
             }
             let slot = self.hand as usize;
             if !self.hot[slot].is_free() {
@@ -174,6 +177,6 @@ impl FlowCache {
             }
             self.hand = (self.hand + 1) % self.options.flows_max;
         }
-        self.counters.flows == 0
+        false
     }
 }

@@ -13,6 +13,7 @@ use crate::key::{FlowKey, Side, Tuple};
 use crate::options::{CacheError, CacheOptions, InitiatorRule};
 use crate::prefetch::prefetch;
 use crate::record::RecordSink;
+use crate::scan::ScanTable;
 use crate::verdict::narrow_port;
 use abi::record::{FlowEndReason, TcpState};
 use abi::verdict::InitiatorEvidence;
@@ -98,6 +99,7 @@ pub struct FlowCache {
     pub(crate) paths: Interner<6>,
     pub(crate) contexts: Interner<2>,
     pub(crate) listeners: Listeners,
+    pub(crate) scans: ScanTable,
     /// Epoch of the latest decision stored.
     pub(crate) epoch: u64,
     next_flow_id: u64,
@@ -139,6 +141,7 @@ impl FlowCache {
             paths: Interner::new(options.paths_max, hash.clone()).ok_or(no_memory)?,
             contexts: Interner::new(options.contexts_max.into(), hash.clone()).ok_or(no_memory)?,
             listeners: Listeners::new(options.listeners_max, hash.clone()).ok_or(no_memory)?,
+            scans: ScanTable::new(&options.scan, hash.clone(), options.worker).ok_or(no_memory)?,
             hash,
             options: *options,
             idle_min_ns: options.timeouts.idle_min_ns(),
@@ -164,6 +167,7 @@ impl FlowCache {
             + Interner::<6>::bytes(options.paths_max)
             + Interner::<2>::bytes(options.contexts_max as u32)
             + Listeners::bytes(options.listeners_max)
+            + ScanTable::bytes(&options.scan)
     }
 
     /// Flows the cache holds at most.
@@ -178,13 +182,20 @@ impl FlowCache {
         let mut counters = self.counters;
         counters.contexts = self.contexts.count() as u64;
         counters.paths = self.paths.count() as u64;
+        let scans = &self.scans.counters;
+        counters.packets_cached += scans.cached;
+        counters.folded_flows = scans.folded_flows;
+        counters.folded_packets = scans.folded_packets;
+        counters.folded_rest_packets = scans.rest_packets;
+        counters.scan_sources = scans.sources;
+        counters.records_aggregate = scans.records;
         counters
     }
 
-    /// Packets counted by flows in the cache and not yet in a record.
+    /// Packets counted by flows in the cache, or folded, and not yet in a record.
     #[must_use]
     pub const fn packets_cached(&self) -> u64 {
-        self.counters.packets_cached
+        self.counters.packets_cached + self.scans.counters.cached
     }
 
     /// The same number, counted anew over every entry. For tests and audits.
@@ -200,7 +211,7 @@ impl FlowCache {
             .iter()
             .zip(&self.cold)
             .filter(|(hot, _)| !hot.is_free());
-        live.map(of_slot).sum()
+        live.map(of_slot).sum::<u64>() + self.scans.recount()
     }
 
     /// The id of a VLAN stack or tunnel, for [`FlowKey::new`]; 0 for plain tags. `None` where every
@@ -386,6 +397,28 @@ impl FlowCache {
         self.link_youngest(slot);
     }
 
+    /// The ends of the flow that a packet without an entry would open, initiator first.
+    #[must_use]
+    pub fn ends_of_new(&self, key: &FlowKey, sender: Side, facts: &PacketFacts) -> Ends {
+        let (initiator, evidence) = self.initiator(key, sender, &facts.transport);
+        let mut tuple = key.tuple(initiator);
+        let (mut icmp_type, mut icmp_code) = (0, 0);
+        if matches!(tuple.proto, proto::ICMP | proto::ICMPV6) {
+            (tuple.src_port, tuple.dst_port) = (0, 0);
+            if let TransportFacts::Icmp { kind, code } = facts.transport {
+                (icmp_type, icmp_code) = (kind, code);
+            }
+        }
+        Ends {
+            tuple,
+            initiator,
+            evidence,
+            initiator_spoke: initiator == sender,
+            icmp_type,
+            icmp_code,
+        }
+    }
+
     /// Who opened the flow, judged by its first packet.
     fn initiator(
         &self,
@@ -432,7 +465,9 @@ impl FlowCache {
         now: u64,
         sink: &mut impl RecordSink,
     ) {
-        self.tell(slot, abi::record::RecordKind::End, reason, sink);
+        if !self.fold_unanswered(slot, now, sink) {
+            self.tell(slot, abi::record::RecordKind::End, reason, sink);
+        }
         let key = self.hot[slot].key.key();
         let hash = self.hash(&key);
         #[expect(

@@ -41,6 +41,16 @@ pub struct CacheCounters {
     pub contexts: u64,
     /// Paths interned now.
     pub paths: u64,
+    /// Flows folded into aggregates: attempts that were denied, permitted flows nobody answered.
+    pub folded_flows: u64,
+    /// Packets of those.
+    pub folded_packets: u64,
+    /// Of those, packets in the aggregates of sources without a place of their own.
+    pub folded_rest_packets: u64,
+    /// Sources, each under one decision, that have a place now.
+    pub scan_sources: u64,
+    /// Records of aggregates written.
+    pub records_aggregate: u64,
     /// Entries looked at by the sweep.
     pub slots_swept: u64,
 }

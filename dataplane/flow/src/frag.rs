@@ -136,6 +136,7 @@ impl FragmentTable {
             return Err(CacheError::TableMax {
                 name: "datagrams_max",
                 value,
+                max: crate::options::FLOWS_MAX_LIMIT,
             });
         }
         let heads = (value as usize).next_power_of_two();

@@ -38,12 +38,15 @@
 
 mod account;
 mod ageing;
+mod aggregate;
+mod budget;
 mod cache;
 mod change;
 mod context;
 mod counters;
 mod entry;
 mod facts;
+mod fold;
 mod frag;
 mod hash;
 mod index;
@@ -54,6 +57,8 @@ mod options;
 mod pass;
 mod prefetch;
 mod record;
+mod scan;
+mod sketch;
 mod tcp_state;
 mod verdict;
 
@@ -66,14 +71,17 @@ pub use facts::{
     Classified, IcmpKey, KeyOptions, KeyedPacket, PacketFacts, TcpFlags, TransportFacts, classify,
     path, proto, quoted_tuple,
 };
+pub use fold::Attempt;
 pub use frag::{
     Datagram, FragmentFull, FragmentKey, FragmentOptions, FragmentPart, FragmentTable, Ports,
 };
 pub use hash::{FlowHash, HashKey};
 pub use key::{FlowKey, Side, Tuple};
 pub use options::{
-    CONTEXTS_MAX, CacheError, CacheOptions, FLOWS_MAX, FLOWS_MAX_LIMIT, InitiatorRule,
-    LISTENERS_MAX, PATHS_MAX, SWEEP_PERIOD_NS, Timeouts,
+    CONTEXTS_MAX, CORE_BURST, CORE_RECORDS_PER_SECOND, CacheError, CacheOptions, FLOWS_MAX,
+    FLOWS_MAX_LIMIT, InitiatorRule, LISTENERS_MAX, PATHS_MAX, SOURCE_BURST,
+    SOURCE_RECORDS_PER_SECOND, SOURCES_MAX, SOURCES_MAX_LIMIT, SWEEP_PERIOD_NS, ScanOptions,
+    Timeouts,
 };
 pub use packet::KeyHeader;
 pub use pass::Passed;

@@ -12,8 +12,20 @@ pub const CONTEXTS_MAX: u16 = 16_384;
 pub const PATHS_MAX: u32 = 65_536;
 /// Default of [`CacheOptions::listeners_max`].
 pub const LISTENERS_MAX: u32 = 16_384;
+/// Default of [`ScanOptions::sources_max`].
+pub const SOURCES_MAX: u32 = 4096;
+/// Default of [`ScanOptions::records_per_second`].
+pub const SOURCE_RECORDS_PER_SECOND: u32 = 100;
+/// Default of [`ScanOptions::burst`].
+pub const SOURCE_BURST: u32 = 1000;
+/// Default of [`ScanOptions::core_records_per_second`].
+pub const CORE_RECORDS_PER_SECOND: u32 = 20_000;
+/// Default of [`ScanOptions::core_burst`]: half a record ring of the default size.
+pub const CORE_BURST: u32 = 32_768;
 /// Default of [`CacheOptions::sweep_period_ns`].
 pub const SWEEP_PERIOD_NS: u64 = SECOND_NS;
+/// Largest [`ScanOptions::sources_max`].
+pub const SOURCES_MAX_LIMIT: u32 = 1 << 20;
 /// Longest [`CacheOptions::sweep_period_ns`].
 pub(crate) const SWEEP_PERIOD_MAX_NS: u64 = 100 * SECOND_NS;
 
@@ -60,6 +72,50 @@ pub struct CacheOptions {
     pub tcp_quality: bool,
     /// Core that owns the cache: the top byte of every flow id.
     pub worker: u8,
+    /// When the flows of one source are told together.
+    pub scan: ScanOptions,
+}
+
+/// When the flows of a source are folded into an aggregate instead of being told one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Sources, each under one decision, that have a budget and an aggregate of their own at one
+    /// time; rounded up to eight times a power of two. Default [`SOURCES_MAX`]. What denied sources
+    /// beyond them send is added up in one aggregate for each deciding rule. 0: nothing is folded.
+    pub sources_max: u32,
+    /// Denied and unanswered flows of one source that are told one by one, a second. Default
+    /// [`SOURCE_RECORDS_PER_SECOND`].
+    pub records_per_second: u32,
+    /// As many at once after a silence. Default [`SOURCE_BURST`].
+    pub burst: u32,
+    /// Denied flows of all sources of this core that are told one by one, a second. Default
+    /// [`CORE_RECORDS_PER_SECOND`].
+    pub core_records_per_second: u32,
+    /// As many at once after a silence. Default [`CORE_BURST`].
+    pub core_burst: u32,
+}
+
+impl ScanOptions {
+    /// Every flow is told by itself.
+    pub const OFF: Self = Self {
+        sources_max: 0,
+        records_per_second: 1,
+        burst: 1,
+        core_records_per_second: 1,
+        core_burst: 1,
+    };
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        Self {
+            sources_max: SOURCES_MAX,
+            records_per_second: SOURCE_RECORDS_PER_SECOND,
+            burst: SOURCE_BURST,
+            core_records_per_second: CORE_RECORDS_PER_SECOND,
+            core_burst: CORE_BURST,
+        }
+    }
 }
 
 /// How the initiator of a flow is decided.
@@ -187,6 +243,7 @@ impl Default for CacheOptions {
             tcp_reuse: true,
             tcp_quality: false,
             worker: 0,
+            scan: ScanOptions::default(),
         }
     }
 }
@@ -208,13 +265,15 @@ pub enum CacheError {
         /// Flows of the cache.
         flows_max: u32,
     },
-    /// `paths_max` or `listeners_max` is too large.
-    #[error("{name} is {value}: choose at most {FLOWS_MAX_LIMIT}")]
+    /// `paths_max`, `listeners_max` or `scan.sources_max` is too large.
+    #[error("{name} is {value}: choose at most {max}")]
     TableMax {
         /// Which option.
         name: &'static str,
         /// What was asked for.
         value: u32,
+        /// Its limit.
+        max: u32,
     },
     /// `sweep_period_ns` is 0 or too long.
     #[error("sweep_period_ns: choose 1 to {SWEEP_PERIOD_MAX_NS}")]
@@ -238,6 +297,7 @@ impl CacheOptions {
             timeouts: Timeouts::none(),
             initiator: InitiatorRule::FirstSender,
             tcp_reuse: false,
+            scan: ScanOptions::OFF,
             ..Self::default()
         }
     }
@@ -273,12 +333,21 @@ impl CacheOptions {
             return Err(CacheError::TableMax {
                 name: "paths_max",
                 value: self.paths_max,
+                max: FLOWS_MAX_LIMIT,
+            });
+        }
+        if self.scan.sources_max > SOURCES_MAX_LIMIT {
+            return Err(CacheError::TableMax {
+                name: "scan.sources_max",
+                value: self.scan.sources_max,
+                max: SOURCES_MAX_LIMIT,
             });
         }
         if self.listeners_max > FLOWS_MAX_LIMIT {
             return Err(CacheError::TableMax {
                 name: "listeners_max",
                 value: self.listeners_max,
+                max: FLOWS_MAX_LIMIT,
             });
         }
         if self.sweep_period_ns == 0 || self.sweep_period_ns > SWEEP_PERIOD_MAX_NS {

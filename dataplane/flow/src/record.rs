@@ -27,7 +27,7 @@ pub(crate) struct Occasion {
     pub(crate) worker: u8,
 }
 
-const fn port(port: u8) -> u16 {
+pub(crate) const fn port(port: u8) -> u16 {
     if port == NO_PORT {
         u16::MAX
     } else {

@@ -20,10 +20,10 @@ pub struct Verdict {
 
 /// The seven enums of a decision, three bits or four each. All 0 where never judged.
 #[derive(Clone, Copy)]
-pub(crate) struct Packed(u32);
+pub(crate) struct Packed(pub(crate) u32);
 
 impl Packed {
-    const fn new(d: &Decision) -> Self {
+    pub(crate) const fn new(d: &Decision) -> Self {
         Self(
             d.enforced as u32
                 | (d.enforced_source as u32) << 4

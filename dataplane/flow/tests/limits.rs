@@ -5,8 +5,8 @@ mod house;
 use abi::record::{FlowEndReason, FlowRecord, RecordKind, TcpState, TunnelKind};
 use abi::verdict::{Action, Decision};
 use flow::{
-    Admission, CacheError, CacheOptions, ContextTags, FlowCache, FlowKey, NewFlow, Path, Step,
-    TcpFlags as T, Timeouts, VlanTags, proto,
+    Admission, CacheError, CacheOptions, ContextTags, FlowCache, FlowKey, NewFlow, Path,
+    ScanOptions, Step, TcpFlags as T, Timeouts, VlanTags, proto,
 };
 use house::{House, SECOND, START, back, options, plain, tuple};
 
@@ -456,6 +456,7 @@ fn a_flow_costs_200_bytes_and_ten_million_fit_in_two_gibibytes() {
             paths_max: 0,
             contexts_max: 0,
             listeners_max: 0,
+            scan: ScanOptions::OFF,
             ..options(flows_max, 0)
         };
         FlowCache::memory_bytes(&tables)

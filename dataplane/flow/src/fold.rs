@@ -1,0 +1,194 @@
+//! From a packet, or from a flow that ends, to what an aggregate counts of it.
+
+use crate::aggregate::{Class, Folded, SourceKey, address_words, has_ports};
+use crate::cache::FlowCache;
+use crate::entry::{Cold, bytes, packets};
+use crate::facts::{PacketFacts, TransportFacts};
+use crate::key::{FlowKey, Side};
+use crate::record::RecordSink;
+use crate::verdict::Packed;
+use abi::Reason;
+use abi::record::TcpState;
+use abi::verdict::{Action, Decision};
+
+/// A flow of more packets than these tells its own record, answered or not: a SYN and its repeats
+/// fold, a stream that goes one way does not.
+const FOLDED_PACKETS_MAX: u64 = 4;
+
+/// A packet that has no flow and that the policy denies.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// Key of the flow that it would open.
+    pub key: &'a FlowKey,
+    /// The end that sent it.
+    pub sender: Side,
+    /// The packet.
+    pub facts: &'a PacketFacts,
+    /// Port where it came in.
+    pub ingress_port: u16,
+    /// Initiator in the decision.
+    pub initiator: Side,
+    /// What was decided, by the policy of `epoch`.
+    pub decision: &'a Decision,
+    /// Epoch of that policy.
+    pub epoch: u64,
+    /// Why it is dropped; `None` where it is only looked at.
+    pub dropped: Option<Reason>,
+}
+
+const fn port_to(key: &FlowKey, receiver: Side) -> u16 {
+    if has_ports(key) {
+        key.port(receiver)
+    } else {
+        0
+    }
+}
+
+impl FlowCache {
+    /// Folds a denied packet that would open a flow into the aggregate of its sender, and says true:
+    /// it is counted. False, and nothing is counted, where the sender may still have a record for it:
+    /// insert the packet then.
+    ///
+    /// # Bounded work
+    /// One bucket of sources; at most one source gives way to another.
+    pub fn fold_denied(
+        &mut self,
+        attempt: &Attempt<'_>,
+        now: u64,
+        sink: &mut impl RecordSink,
+    ) -> bool {
+        if self.scans.is_off() {
+            return false;
+        }
+        let Attempt {
+            key,
+            sender,
+            facts,
+            decision,
+            ..
+        } = *attempt;
+        let ends = [decision.src_identity, decision.dst_identity];
+        let flags = match facts.transport {
+            TransportFacts::Tcp { flags, .. } => flags,
+            _ => 0,
+        };
+        let ip_bytes = u64::from(facts.ip_bytes);
+        let is_dropped = u64::from(attempt.dropped.is_some());
+        let folded = Folded {
+            key: SourceKey {
+                source: address_words(key.address(sender)),
+                class: Class {
+                    rule_id: decision.rule_id,
+                    pending_rule_id: decision.pending_rule_id,
+                    decision: Packed::new(decision).0,
+                    context: key.context(),
+                },
+            },
+            destination: key.address(sender.other()),
+            port: port_to(key, sender.other()),
+            proto: key.proto(),
+            is_ipv6: facts.ipv6,
+            is_refused: false,
+            packets: [1, 0],
+            bytes: [ip_bytes, 0],
+            dropped_packets: is_dropped,
+            dropped_bytes: is_dropped * ip_bytes,
+            drop_reason: attempt.dropped.map_or(0, Reason::byte),
+            flags: [flags, 0],
+            first_ns: now,
+            last_ns: now,
+            epoch: attempt.epoch,
+            identities: from_sender(ends, sender == attempt.initiator),
+            ingress_port: attempt.ingress_port,
+        };
+        self.scans.fold_denied(&folded, now, sink)
+    }
+
+    /// Folds a permitted flow that ends without ever having been answered by more than a reset,
+    /// unless it has told something already or its source may still have a record for it.
+    #[inline]
+    pub(crate) fn fold_unanswered(
+        &mut self,
+        slot: usize,
+        now: u64,
+        sink: &mut impl RecordSink,
+    ) -> bool {
+        if self.scans.is_off() || self.hot[slot].is_established() {
+            return false;
+        }
+        let (hot, cold) = (&self.hot[slot], &self.cold[slot]);
+        let counted = packets(hot, cold, 0) + packets(hot, cold, 1);
+        let is_refused = hot.has_seen_both();
+        let permits = Action::from_byte(Packed::of(cold).enforced()).is_some_and(Action::permits);
+        if !permits
+            || cold.has(Cold::RECORDED)
+            || counted > FOLDED_PACKETS_MAX
+            || is_refused && hot.tcp_state() != TcpState::Reset
+        {
+            return false;
+        }
+        let sender = match (is_refused, hot.has_seen(Side::A)) {
+            (true, _) => hot.initiator(),
+            (false, true) => Side::A,
+            (false, false) => Side::B,
+        };
+        let flow_key = hot.key.key();
+        let key = SourceKey {
+            source: address_words(flow_key.address(sender)),
+            class: Class {
+                rule_id: cold.rule_id,
+                pending_rule_id: cold.pending_rule_id,
+                decision: Packed::of(cold).0,
+                context: flow_key.context(),
+            },
+        };
+        let epoch = cold.epoch;
+        let Some(line) = self.scans.over_budget(&key, epoch, now) else {
+            return false;
+        };
+        let folded = self.unanswered(slot, sender, key, is_refused);
+        self.scans.add(line, &folded, sink);
+        self.counters.packets_cached -= counted;
+        true
+    }
+
+    /// What a flow that ends has counted, as an aggregate counts it.
+    fn unanswered(&self, slot: usize, sender: Side, source: SourceKey, is_refused: bool) -> Folded {
+        let (hot, cold) = (&self.hot[slot], &self.cold[slot]);
+        let key = hot.key.key();
+        let (to, back) = (sender.index(), sender.other().index());
+        let has_tcp_flags = hot.tcp_state() != TcpState::None;
+        let flags = |side: usize| if has_tcp_flags { cold.flags[side] } else { 0 };
+        Folded {
+            key: source,
+            destination: key.address(sender.other()),
+            port: port_to(&key, sender.other()),
+            proto: key.proto(),
+            is_ipv6: cold.has(Cold::IPV6),
+            is_refused,
+            packets: [packets(hot, cold, to), packets(hot, cold, back)],
+            bytes: [bytes(hot, cold, to), bytes(hot, cold, back)],
+            dropped_packets: cold.dropped_packets,
+            dropped_bytes: cold.dropped_bytes,
+            drop_reason: cold.drop_reason,
+            flags: [flags(to), flags(back)],
+            first_ns: cold.first_ns,
+            last_ns: hot.last_ns,
+            epoch: cold.epoch,
+            identities: from_sender(
+                [cold.src_identity, cold.dst_identity],
+                sender == hot.initiator(),
+            ),
+            ingress_port: crate::record::port(cold.ingress_port),
+        }
+    }
+}
+
+/// Identities of a decision, the sender's first.
+const fn from_sender([initiator, responder]: [u32; 2], is_initiator: bool) -> [u32; 2] {
+    if is_initiator {
+        [initiator, responder]
+    } else {
+        [responder, initiator]
+    }
+}
