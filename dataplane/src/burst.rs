@@ -15,10 +15,10 @@ use crate::core::{AnswerTo, Core, Disposition, Ingress};
 use crate::exception::{Condition, malformed_reason};
 use crate::judge::{ByItself, Rejudged};
 use crate::port::{BURST_MAX, Frame};
-use abi::{Reason, Stage};
+use abi::{Decision, Reason, Stage};
 use flow::{
     Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, Gate, KeyedPacket,
-    LikelyEntry, NewFlow, Passed, Ports, Step, Verdict, classify, path, quoted_tuple,
+    LikelyEntry, NewFlow, Passed, Path, Ports, Step, Verdict, classify, path, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
 
@@ -317,18 +317,28 @@ impl Core {
         ingress: Ingress,
     ) -> bool {
         let (packet, headers) = (&mut scratch.packets[index], &mut scratch.headers[index]);
-        if !packet.has_headers {
-            let (bytes, wire_bytes) = (frame.bytes(), packet.wire_bytes);
-            parse(bytes, wire_bytes, &self.options.parse, headers);
-            packet.has_headers = true;
+        // What a plain frame without tags has to say, its key and facts say already.
+        if !packet.has_headers && (!packet.is_simple || is_tagged(frame.bytes())) {
+            self.read_headers(packet, frame, headers);
         }
-        match self.decide(packet, headers, ingress) {
+        let known = packet.has_headers.then_some(&*headers);
+        let disposition = self.decide(packet, known, ingress);
+        if !packet.has_headers && self.answers.last().is_some_and(|a| a.packet == index) {
+            self.read_headers(packet, frame, headers);
+        }
+        match disposition {
             Disposition::Forward => true,
             Disposition::Drop(reason) => {
                 self.count_drop(packet, reason, ingress);
                 false
             }
         }
+    }
+
+    fn read_headers<F: Frame>(&self, packet: &mut Packet, frame: &F, headers: &mut Headers) {
+        let (bytes, wire_bytes) = (frame.bytes(), packet.wire_bytes);
+        parse(bytes, wire_bytes, &self.options.parse, headers);
+        packet.has_headers = true;
     }
 
     /// Takes over what the cache let pass, before anything else is asked of it.
@@ -354,27 +364,35 @@ impl Core {
         }
     }
 
-    /// What happens to one packet.
-    fn decide(&mut self, packet: &mut Packet, headers: &Headers, ingress: Ingress) -> Disposition {
+    /// What happens to one packet. A plain frame without tags comes without headers: it is neither
+    /// malformed nor a fragment, and carries UDP or TCP.
+    fn decide(
+        &mut self,
+        packet: &mut Packet,
+        headers: Option<&Headers>,
+        ingress: Ingress,
+    ) -> Disposition {
         if packet.wire_bytes > ingress.frame_bytes_max {
             return self.unflowed(Disposition::Drop(Reason::FrameTooLong));
         }
-        if let Some(dropped) = self.drop_malformed(headers) {
-            return self.unflowed(dropped);
+        if let Some(headers) = headers {
+            if let Some(dropped) = self.drop_malformed(headers) {
+                return self.unflowed(dropped);
+            }
+            if !packet.is_ip {
+                return self.pass_non_ip(headers);
+            }
+            if packet.is_fragment
+                && let Err(disposition) = self.follow_fragment(packet, headers)
+            {
+                return self.unflowed(disposition);
+            }
         }
-        if !packet.is_ip {
-            return self.pass_non_ip(headers);
-        }
-        if packet.is_fragment
-            && let Err(disposition) = self.follow_fragment(packet, headers)
-        {
-            return self.unflowed(disposition);
-        }
-        let flow = match self.count_in_flow(packet, headers, ingress) {
-            Ok(flow) => flow,
+        let (flow, decided) = match self.count_in_flow(packet, headers, ingress) {
+            Ok(counted) => counted,
             Err(disposition) => return disposition,
         };
-        self.verdict(packet, headers, flow, ingress)
+        self.verdict(packet, headers, flow, decided, ingress)
     }
 
     fn unflowed(&mut self, disposition: Disposition) -> Disposition {
@@ -447,13 +465,13 @@ impl Core {
         Ok(())
     }
 
-    /// Counts the packet in its flow, creating it where it is new.
+    /// Counts the packet in its flow, creating it where it is new; then with what the policy says.
     fn count_in_flow(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         ingress: Ingress,
-    ) -> Result<FlowIndex, Disposition> {
+    ) -> Result<(FlowIndex, Option<Decision>), Disposition> {
         if !packet.is_without_context
             && let Some(flow) = self.flows.find(packet.hash, &packet.seen.key)
         {
@@ -475,34 +493,36 @@ impl Core {
                 if rejudged == Rejudged::Killed {
                     return Err(self.kill(packet, flow, ingress));
                 }
-                return Ok(flow);
+                return Ok((flow, None));
             }
         }
         self.admit(packet, headers, ingress)
     }
 
-    /// A packet without a flow.
+    /// A packet without a flow. It is judged first: where it is denied and its source has used up its
+    /// budget of records, it is added to the aggregate of its source and opens none.
     fn admit(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         ingress: Ingress,
-    ) -> Result<FlowIndex, Disposition> {
+    ) -> Result<(FlowIndex, Option<Decision>), Disposition> {
         if !self.options.truth
             && self.holds(Condition::Midstream, packet.seen.facts.is_midstream())
             && self.exceptions.drops(Condition::Midstream)
         {
             return Err(self.unflowed(Disposition::Drop(Reason::Midstream)));
         }
-        let path = path(headers, &self.options.key);
+        if self.holds(Condition::FlowTableFull, packet.is_without_context) {
+            return Err(self.without_state(packet));
+        }
+        let decision = self.decide_new(packet, headers, ingress)?;
+        let path = headers.map_or_else(Path::default, |read| path(read, &self.options.key));
         let new = NewFlow {
             facts: &packet.seen.facts,
             path: &path,
             ingress_port: ingress.port,
         };
-        if self.holds(Condition::FlowTableFull, packet.is_without_context) {
-            return Err(self.without_state(packet));
-        }
         match self.flows.insert(
             packet.hash,
             &packet.seen.key,
@@ -511,31 +531,41 @@ impl Core {
             packet.now,
             &mut self.sink,
         ) {
-            Admission::New(flow) | Admission::Joined(flow) => {
+            Admission::New(flow) => {
                 self.counters.flow_packets += 1;
-                Ok(flow)
+                Ok((flow, Some(decision)))
+            }
+            Admission::Joined(flow) => {
+                self.counters.flow_packets += 1;
+                Ok((flow, None))
             }
             Admission::Full => Err(self.without_state(packet)),
         }
     }
 
     /// The verdict of the flow's entry; the flow is judged first where that verdict is not there
-    /// or not of the policy in force.
+    /// or not of the policy in force. `decided` is what was decided about a flow that is new.
     fn verdict(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         flow: FlowIndex,
+        decided: Option<Decision>,
         ingress: Ingress,
     ) -> Disposition {
-        let verdict = match self.flows.verdict(flow, self.policy.epoch()) {
-            // A denied flow may be turned round by a packet from its responder; anything else
-            // holds for every packet.
-            Some(verdict) if verdict.enforced == abi::Action::Allow => verdict,
-            settled => match self.judge(packet, headers, flow, settled, ingress) {
-                Ok(verdict) => verdict,
-                Err(reason) => return self.drop_in_flow(packet, flow, reason, ingress),
-            },
+        let judged = if let Some(decision) = decided {
+            self.settle_new(packet, flow, &decision, ingress)
+        } else {
+            match self.flows.verdict(flow, self.policy.epoch()) {
+                // A denied flow may be turned round by a packet from its responder; anything else
+                // holds for every packet.
+                Some(verdict) if verdict.enforced == abi::Action::Allow => Ok(verdict),
+                settled => self.judge(packet, headers, flow, settled, ingress),
+            }
+        };
+        let verdict = match judged {
+            Ok(verdict) => verdict,
+            Err(reason) => return self.drop_in_flow(packet, flow, reason, ingress),
         };
         self.count_verdict(verdict);
         match verdict.enforced {
@@ -543,18 +573,23 @@ impl Core {
             abi::Action::Limit => self.limit(packet, flow, ingress),
             abi::Action::Deny | abi::Action::Reject => {
                 let reason = self.denial(flow, verdict);
-                if reason == Reason::RejectedByRule && ingress.egress.is_some() {
-                    self.answers.push(AnswerTo {
-                        packet: usize::from(packet.index),
-                        both_ends: false,
-                    });
-                }
+                self.answer_reject(packet, reason, ingress);
                 self.drop_in_flow(packet, flow, reason, ingress)
             }
         }
     }
 
-    fn count_verdict(&mut self, verdict: Verdict) {
+    /// A rejected packet's sender is told.
+    pub(crate) fn answer_reject(&mut self, packet: &Packet, reason: Reason, ingress: Ingress) {
+        if reason == Reason::RejectedByRule && ingress.egress.is_some() {
+            self.answers.push(AnswerTo {
+                packet: usize::from(packet.index),
+                both_ends: false,
+            });
+        }
+    }
+
+    pub(crate) fn count_verdict(&mut self, verdict: Verdict) {
         let permits = verdict.enforced.permits();
         self.counters.permitted_packets += u64::from(permits);
         self.counters.would_deny_packets += u64::from(permits && !verdict.pending_permits);
@@ -603,8 +638,9 @@ impl Core {
     pub(crate) fn passes_by_itself(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
     ) -> Option<ByItself> {
+        let headers = headers?;
         if let Some(quoted) = &headers.quoted {
             let (key, _) = FlowKey::new(&quoted_tuple(quoted), packet.seen.key.context());
             let about = self.flows.find(self.flows.hash(&key), &key)?;
@@ -631,6 +667,11 @@ impl Core {
             _ => None,
         }
     }
+}
+
+/// Whether the frame may carry a VLAN tag: 802.1Q or 802.1ad behind the addresses.
+fn is_tagged(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
 }
 
 /// Router and neighbour discovery (RFC 4861 section 4), multicast listener discovery (RFC 2710,

@@ -30,6 +30,9 @@ pub const RING_RECORDS_MIN: u32 = 256;
 /// See [`RING_RECORDS_MIN`].
 pub const RING_RECORDS_MAX: u32 = 1 << 22;
 
+/// Records a second, or at once, that a scan budget may have: more than any ring takes.
+pub const SCAN_RECORDS_MAX: u32 = 100_000_000;
+
 /// Why a configuration was refused. The message is shown to the operator as is.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -109,6 +112,8 @@ pub struct Config {
     pub pass: PassTable,
     /// Answers to rejected packets.
     pub reject: RejectConfig,
+    /// When the flows of one source are told together.
+    pub scan: ScanConfig,
     /// Offline runs over a capture.
     pub replay: ReplayConfig,
     /// What is measured besides what is always counted.
@@ -455,6 +460,42 @@ pub struct PassTable {
 pub struct RejectConfig {
     /// TCP RST and ICMP unreachable sent by each worker at most, per second.
     pub answers_per_second: u32,
+}
+
+/// `[scan]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScanConfig {
+    /// Sources of each worker that have a budget and an aggregate of their own. 0: every flow is told
+    /// by itself.
+    pub sources_max: u32,
+    /// Denied and unanswered flows of one source that are told one by one, a second.
+    pub records_per_second: u32,
+    /// As many at once after a silence.
+    pub burst: u32,
+    /// Denied flows of all sources of a worker that are told one by one, a second.
+    pub worker_records_per_second: u32,
+    /// As many at once after a silence.
+    pub worker_burst: u32,
+}
+
+impl Default for ScanConfig {
+    fn default() -> Self {
+        let flow::ScanOptions {
+            sources_max,
+            records_per_second,
+            burst,
+            core_records_per_second,
+            core_burst,
+        } = flow::ScanOptions::default();
+        Self {
+            sources_max,
+            records_per_second,
+            burst,
+            worker_records_per_second: core_records_per_second,
+            worker_burst: core_burst,
+        }
+    }
 }
 
 impl Default for RejectConfig {

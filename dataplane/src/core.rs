@@ -3,7 +3,9 @@
 
 use crate::adopt::Subscriber;
 use crate::burst::{Places, Scratch};
-use crate::config::{ClockSource, Config, FlowConfig, ForcedCondition, Key, ValidConfig};
+use crate::config::{
+    ClockSource, Config, FlowConfig, ForcedCondition, Key, ScanConfig, ValidConfig,
+};
 use crate::exception::{Condition, ExceptionTable};
 use crate::export::RecordSink;
 use crate::port::BURST_MAX;
@@ -14,7 +16,7 @@ use abi::{CoreCounters, Reason};
 use arrayvec::ArrayVec;
 use flow::{
     CacheError, CacheOptions, FlowCache, FragmentFull, FragmentOptions, FragmentTable, IcmpKey,
-    InitiatorRule, KeyHeader, KeyOptions, Timeouts,
+    InitiatorRule, KeyHeader, KeyOptions, ScanOptions, Timeouts,
 };
 use packet::{Headers, ParseOptions};
 use std::time::Duration;
@@ -161,13 +163,14 @@ impl Core {
             exception,
             pass,
             reject,
+            scan,
             ..
         } = &config.config;
         let seed = [
             u64::from_ne_bytes(random_bytes()),
             u64::from_ne_bytes(random_bytes()),
         ];
-        let flows = FlowCache::new(&cache_options(flow, worker), seed)
+        let flows = FlowCache::new(&cache_options(flow, scan, worker), seed)
             .map_err(|source| CoreError::Cache { worker, source })?;
         let fragment_options = FragmentOptions {
             datagrams_max: u32::try_from(flow.fragments_max).unwrap_or(u32::MAX),
@@ -357,6 +360,10 @@ impl Core {
         counters.flows_established = cache.flows_established;
         counters.flows_max = u64::from(self.flows.flows_max());
         counters.cached_packets = cache.packets_cached;
+        counters.folded_flows = cache.folded_flows;
+        counters.folded_packets = cache.folded_packets;
+        counters.folded_rest_packets = cache.folded_rest_packets;
+        counters.scan_sources = cache.scan_sources;
         counters.fragments_tracked = u64::from(self.fragments.count());
         self.sink.count_into(counters);
         self.writer.commit(counters);
@@ -399,7 +406,7 @@ fn core_options(config: &Config) -> CoreOptions {
     }
 }
 
-fn cache_options(flow: &FlowConfig, worker: usize) -> CacheOptions {
+fn cache_options(flow: &FlowConfig, scan: &ScanConfig, worker: usize) -> CacheOptions {
     let flows_max = u32::try_from(flow.flows_max).unwrap_or(u32::MAX);
     let worker = u8::try_from(worker).unwrap_or(u8::MAX);
     if flow.truth {
@@ -433,6 +440,13 @@ fn cache_options(flow: &FlowConfig, worker: usize) -> CacheOptions {
         tcp_reuse: true,
         tcp_quality: flow.tcp_quality,
         worker,
+        scan: ScanOptions {
+            sources_max: scan.sources_max,
+            records_per_second: scan.records_per_second,
+            burst: scan.burst,
+            core_records_per_second: scan.worker_records_per_second,
+            core_burst: scan.worker_burst,
+        },
         ..CacheOptions::default()
     }
 }

@@ -7,7 +7,7 @@ use crate::exception::Condition;
 use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
 use abi::{Action, Decision, Reason, Stage, VerdictSource};
 use acl::Service;
-use flow::{Ends, FlowIndex, Side, Tuple, Verdict, proto};
+use flow::{Attempt, Ends, FlowIndex, KeyedPacket, Side, Tuple, Verdict, proto};
 use packet::Headers;
 
 use crate::core::Disposition;
@@ -27,7 +27,7 @@ impl Core {
     pub(crate) fn judge_again(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         flow: FlowIndex,
     ) -> Rejudged {
         let (Some(ends), Some((_, old))) = (self.flows.ends(flow), self.flows.decision(flow))
@@ -79,7 +79,7 @@ impl Core {
     pub(crate) fn judge(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         flow: FlowIndex,
         settled: Option<Verdict>,
         ingress: Ingress,
@@ -94,7 +94,7 @@ impl Core {
     fn judge_new(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         flow: FlowIndex,
         ingress: Ingress,
     ) -> Result<Verdict, Reason> {
@@ -102,8 +102,53 @@ impl Core {
             return Err(Reason::FlowTableFull);
         };
         let decision = self.decide_flow(packet, headers, &ends);
-        self.settle(flow, &decision, ingress);
-        if decision.enforced == Action::Limit && !self.admits_flow(&decision, packet.now) {
+        self.settle_new(packet, flow, &decision, ingress)
+    }
+
+    /// What the policy says about a packet that would open a flow. An error where the packet is
+    /// denied and folded: then that was all.
+    pub(crate) fn decide_new(
+        &mut self,
+        packet: &Packet,
+        headers: Option<&Headers>,
+        ingress: Ingress,
+    ) -> Result<Decision, Disposition> {
+        let KeyedPacket { key, side, facts } = &packet.seen;
+        let ends = self.flows.ends_of_new(key, *side, facts);
+        let decision = self.decide_flow(packet, headers, &ends);
+        if decision.enforced.permits() {
+            return Ok(decision);
+        }
+        let reason = denial_reason(&decision);
+        let attempt = Attempt {
+            key,
+            sender: *side,
+            facts,
+            ingress_port: ingress.port,
+            initiator: ends.initiator,
+            decision: &decision,
+            epoch: self.policy.epoch(),
+            dropped: ingress.egress.map(|_| reason),
+        };
+        if !self.flows.fold_denied(&attempt, packet.now, &mut self.sink) {
+            return Ok(decision);
+        }
+        self.counters.flow_packets += 1;
+        self.count_verdict(verdict_of(&decision));
+        self.answer_reject(packet, reason, ingress);
+        Err(Disposition::Drop(reason))
+    }
+
+    /// Stores what was decided about a flow, and says what it means for this packet.
+    pub(crate) fn settle_new(
+        &mut self,
+        packet: &Packet,
+        flow: FlowIndex,
+        decision: &Decision,
+        ingress: Ingress,
+    ) -> Result<Verdict, Reason> {
+        self.settle(flow, decision, ingress);
+        if decision.enforced == Action::Limit && !self.admits_flow(decision, packet.now) {
             // Its next packet asks for a token again.
             self.flows.set_undecided(flow);
             return Err(Reason::Limited);
@@ -115,7 +160,7 @@ impl Core {
             // That holds for this packet, not for whatever else the same two ends may send.
             self.flows.set_undecided(flow);
         }
-        Ok(verdict_of(&decision))
+        Ok(verdict_of(decision))
     }
 
     /// A packet of a denied flow passes where it passes by itself, or where it comes from the
@@ -124,7 +169,7 @@ impl Core {
     fn judge_denied(
         &mut self,
         packet: &Packet,
-        headers: &Headers,
+        headers: Option<&Headers>,
         flow: FlowIndex,
         verdict: Verdict,
         ingress: Ingress,
@@ -199,7 +244,7 @@ impl Core {
     }
 
     /// What is decided about a flow with these ends, of which this packet is one.
-    fn decide_flow(&mut self, packet: &Packet, headers: &Headers, ends: &Ends) -> Decision {
+    fn decide_flow(&mut self, packet: &Packet, headers: Option<&Headers>, ends: &Ends) -> Decision {
         self.counters.flows_judged += 1;
         let decision = self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now);
         if let Some(by_itself) = self.passes_by_itself(packet, headers) {

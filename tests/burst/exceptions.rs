@@ -260,7 +260,8 @@ fn a_frame_longer_than_the_other_port_sends_is_dropped_and_counted() {
 
 #[test]
 fn a_ring_that_nobody_drains_sheds_and_counts_and_no_packet_is_lost() {
-    let mut rig = Rig::new();
+    // Every flow has a record of its own here; folded, a scan does not fill the ring.
+    let mut rig = with(|c| c.scan.sources_max = 0);
     rig.publish(&SHOP.replace("MODE", "enforce"));
     for port in 0..5000 {
         rig.send_outside(udp(End(CLIENT, port), End(DB, 7), b"scan"));

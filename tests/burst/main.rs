@@ -5,6 +5,7 @@ mod frames;
 mod rig;
 
 mod adoption;
+mod attacks;
 mod conservation;
 mod exceptions;
 mod live_flows;

@@ -175,6 +175,13 @@ impl Rig {
         self.round()
     }
 
+    /// Frames from the other side; the frames that came out after one round.
+    pub(crate) fn send_all_outside(&mut self, frames: &[Vec<u8>]) -> Seen {
+        let arriving = frames.iter().cloned().map(MemoryFrame::new);
+        self.outside.wire().arriving.extend(arriving);
+        self.round()
+    }
+
     /// One frame from the other side.
     pub(crate) fn send_outside(&mut self, frame: Vec<u8>) -> Seen {
         self.outside
@@ -301,4 +308,7 @@ watched!(
     would_deny_packets,
     uncovered_packets,
     superseded_packets,
+    folded_flows,
+    folded_packets,
+    folded_rest_packets,
 );

@@ -2,7 +2,7 @@
 
 use super::{
     Config, ConfigError, FLOWS_MAX, LANES_MAX, MBUFS_MAX, RING_RECORDS_MAX, RING_RECORDS_MIN,
-    WORKERS_MAX,
+    SCAN_RECORDS_MAX, ScanConfig, WORKERS_MAX,
 };
 
 /// A lane after validation.
@@ -99,6 +99,7 @@ impl Config {
             1,
             u128::MAX,
         )?;
+        self.scan.check()?;
         within("lane", self.lanes.len(), 0, LANES_MAX)?;
         let lanes = self.resolve_lanes(worker_count)?;
         Ok(ValidConfig {
@@ -152,6 +153,25 @@ impl Config {
             });
         }
         Ok(lanes)
+    }
+}
+
+impl ScanConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let sources_max = flow::SOURCES_MAX_LIMIT;
+        within("scan.sources_max", self.sources_max, 0, sources_max)?;
+        for (key, value) in [
+            ("scan.records_per_second", self.records_per_second),
+            ("scan.burst", self.burst),
+            (
+                "scan.worker_records_per_second",
+                self.worker_records_per_second,
+            ),
+            ("scan.worker_burst", self.worker_burst),
+        ] {
+            within(key, value, 1, SCAN_RECORDS_MAX)?;
+        }
+        Ok(())
     }
 }
 
