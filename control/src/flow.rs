@@ -3,9 +3,9 @@
 use crate::names::Naming;
 use abi::record::{FlowEndReason, RecordKind, TcpState, TunnelKind};
 use abi::verdict::{Coverage, InitiatorEvidence};
-use abi::{Action, FlowRecord, Mode, Reason, VerdictSource};
+use abi::{Action, AggregateRecord, FlowRecord, Mode, Reason, VerdictSource};
 use acl::Service;
-use api::flow::{FlowId, Tunnel};
+use api::flow::{Aggregate, FlowId, Tunnel};
 use api::words::{self, EndReason, Kind, NamedBy};
 use api::{Flow, Ts};
 use std::net::{IpAddr, Ipv6Addr};
@@ -117,6 +117,9 @@ pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
     let r = &stored.record;
     let dictionary = naming.dictionary.as_deref();
     let [src_identity, dst_identity] = naming.identities(r);
+    // The source of an aggregate of many is no address.
+    let is_named = !r.as_aggregate().is_some_and(AggregateRecord::is_rest);
+    let src_identity = src_identity.filter(|_| is_named);
     let rule_name = |id: u64| {
         let known = dictionary
             .and_then(|d| d.rule(id))
@@ -143,7 +146,8 @@ pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
 
 /// What a record tells by itself: every name is missing.
 fn unnamed(stored: &StoredFlow) -> Flow {
-    let r = &stored.record;
+    let aggregate = stored.record.as_aggregate();
+    let r = &aggregate.map_or(stored.record, AggregateRecord::common);
     let evidence = r.initiator_evidence;
     let icmp = is_icmp(r.proto);
     Flow {
@@ -206,6 +210,26 @@ fn unnamed(stored: &StoredFlow) -> Flow {
         epoch: r.epoch,
         flow_id: FlowId(r.flow_id),
         worker: r.worker,
+        aggregate: aggregate.map(folded),
+    }
+}
+
+/// Names of the bits of [`AggregateRecord::protocols`].
+const PROTOCOLS: [&str; 6] = ["tcp", "udp", "icmp", "icmpv6", "sctp", "other"];
+
+fn folded(a: &AggregateRecord) -> Aggregate {
+    let seen = |(bit, _): &(usize, &str)| a.protocols >> bit & 1 == 1;
+    let protocols = PROTOCOLS.into_iter().enumerate().filter(seen);
+    Aggregate {
+        flows: a.flows,
+        refused: a.refused,
+        since_ts: Ts(a.since_ns),
+        sources: a.sources,
+        destinations: a.destinations,
+        ports: a.ports,
+        port_low: a.port_low,
+        port_high: a.port_high,
+        protocols: protocols.map(|(_, name)| name.into()).collect(),
     }
 }
 
@@ -247,6 +271,39 @@ mod tests {
     fn a_record_of_zeros_is_not_readable() {
         let zeros = <FlowRecord as zerocopy::FromZeros>::new_zeroed();
         assert!(!is_readable(&zeros));
+    }
+
+    #[test]
+    fn an_aggregate_tells_its_reach_and_nothing_that_only_a_flow_has() {
+        let record = AggregateRecord {
+            flows: 900,
+            destinations: 254,
+            ports: 3,
+            port_low: 22,
+            port_high: 443,
+            protocols: 0b101,
+            sources: 1,
+            kind: RecordKind::Aggregate.byte(),
+            end_reason: FlowEndReason::ActiveTimeout.byte(),
+            initiator_evidence: InitiatorEvidence::FirstPacket.byte(),
+            enforced: Action::Deny.byte(),
+            pending: Action::Deny.byte(),
+            enforced_source: VerdictSource::Default.byte(),
+            pending_source: VerdictSource::Default.byte(),
+            mode: Mode::Enforce.byte(),
+            coverage: Coverage::Uncovered.byte(),
+            ip_version: 4,
+            ..AggregateRecord::zero()
+        };
+        let stored = StoredFlow {
+            seq: 1,
+            record: record.to_record(),
+        };
+        assert!(is_readable(&stored.record));
+        let flow = unnamed(&stored);
+        assert_eq!((flow.rtt_responder_us, flow.rtt_initiator_us), (None, None));
+        assert_eq!((flow.kind, flow.flow_count()), (Kind::Aggregate, 900));
+        assert_eq!(flow.service_label(), "tcp+icmp 3 ports 22-443");
     }
 
     #[test]

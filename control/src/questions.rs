@@ -12,7 +12,7 @@ use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::explain::{EndNamed, ExplainQuery, RuleConsidered};
 use api::filter::Filter;
 use api::policy::{Rule, Rules, Segment, Segments, Workload, Workloads};
-use api::top::{Metric, TopBy, TopCounts, TopRow};
+use api::top::{Metric, Reach, TopBy, TopCounts, TopRow};
 use api::words;
 use api::{Explain, Flow, Top, TopQuery, Ts};
 use ends::ends_of;
@@ -109,11 +109,13 @@ impl Selection {
 }
 
 fn add(counts: &mut TopCounts, flow: &Flow) {
-    counts.flows += 1;
+    counts.flows += flow.flow_count();
     counts.packets += flow.packets();
     counts.bytes += flow.bytes();
     counts.dropped_packets += flow.dropped_packets;
-    counts.denied_flows += u64::from(!flow.verdict.permits());
+    if !flow.verdict.permits() {
+        counts.denied_flows += flow.flow_count();
+    }
 }
 
 /// The segments of one end as one name.
@@ -122,6 +124,14 @@ fn segments_label(segments: &[std::sync::Arc<str>]) -> String {
         "-".to_owned()
     } else {
         segments.join(",")
+    }
+}
+
+/// The source of a scan, or what stands for many.
+fn scanner_label(flow: &Flow) -> String {
+    match &flow.aggregate {
+        Some(aggregate) if aggregate.is_of_many_sources() => "(many sources)".to_owned(),
+        _ => flow.src_label(),
     }
 }
 
@@ -140,6 +150,13 @@ fn rows_of(flow: &Flow, by: TopBy) -> Vec<(String, Option<String>)> {
                 .as_deref()
                 .map_or_else(|| format!("({})", flow.verdict_source), str::to_owned);
             vec![(rule, None)]
+        }
+        TopBy::Scanners => {
+            let scans = flow.aggregate.is_some() || !flow.verdict.permits();
+            scans
+                .then(|| (scanner_label(flow), None))
+                .into_iter()
+                .collect()
         }
         TopBy::Workloads => {
             let (src, dst) = (flow.src_label(), flow.dst_label());
@@ -171,6 +188,7 @@ impl App {
         let metric = query.metric.unwrap_or(Metric::Bytes);
         let (snapshot, mut namer) = (self.recent.snapshot(), self.namer());
         let mut rows: HashMap<(String, Option<String>), TopCounts> = HashMap::new();
+        let mut reach: HashMap<String, Reach> = HashMap::new();
         let mut total = TopCounts::default();
         let mut oldest_ts = None;
         for stored in snapshot.iter() {
@@ -178,8 +196,16 @@ impl App {
                 continue;
             };
             oldest_ts = Some(oldest_ts.map_or(flow.first_ts, |t: Ts| t.min(flow.first_ts)));
-            add(&mut total, &flow);
-            for row in rows_of(&flow, by) {
+            let named = rows_of(&flow, by);
+            if by != TopBy::Scanners || !named.is_empty() {
+                add(&mut total, &flow);
+            }
+            for row in named {
+                if let (TopBy::Scanners, Some(a)) = (by, &flow.aggregate) {
+                    let most: &mut Reach = reach.entry(row.0.clone()).or_default();
+                    most.destinations = most.destinations.max(a.destinations);
+                    most.ports = most.ports.max(a.ports);
+                }
                 add(rows.entry(row).or_default(), &flow);
             }
         }
@@ -191,8 +217,10 @@ impl App {
                     src: Some(first),
                     dst: Some(second),
                     counts,
+                    reach: None,
                 },
                 None => TopRow {
+                    reach: reach.get(&first).copied(),
                     name: first,
                     src: None,
                     dst: None,
@@ -228,16 +256,17 @@ impl App {
             let denied =
                 !abi::Action::from_byte(stored.record.enforced).is_some_and(abi::Action::permits);
             let [src, dst] = namer.naming(stored.record.epoch).identities(&stored.record);
+            let flows = stored.record.as_aggregate().map_or(1, |a| a.flows);
             for name in src.iter().flat_map(|i| &i.segments) {
                 let seen = seen.entry(name.clone()).or_default();
-                seen.from += 1;
-                seen.denied += u64::from(denied);
+                seen.from += flows;
+                seen.denied += if denied { flows } else { 0 };
             }
             for name in dst.iter().flat_map(|i| &i.segments) {
                 let both = src.is_some_and(|i| i.segments.contains(name));
                 let seen = seen.entry(name.clone()).or_default();
-                seen.to += 1;
-                seen.denied += u64::from(denied && !both);
+                seen.to += flows;
+                seen.denied += if denied && !both { flows } else { 0 };
             }
         }
         let Some(in_force) = self.policy.in_force() else {

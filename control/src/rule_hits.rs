@@ -10,7 +10,7 @@ pub const RULES_MAX: usize = 100_000;
 /// What one rule decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleHits {
-    /// Flow records it decided.
+    /// Flow records it decided, and flows of aggregates.
     pub hits: u64,
     /// Packets in those.
     pub packets: u64,
@@ -35,10 +35,11 @@ impl HitCounters {
     pub fn count<'a>(&self, records: impl Iterator<Item = &'a FlowRecord>) {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
+            let flows = record.as_aggregate().map_or(1, |a| a.flows);
             if record.rule_id != 0 {
                 let hits = entry(&mut rules, record.rule_id);
                 let first = hits.hits == 0;
-                hits.hits += 1;
+                hits.hits += flows;
                 hits.packets += record.packets_fwd + record.packets_rev;
                 hits.bytes += record.bytes_fwd + record.bytes_rev;
                 let earlier = hits.first_ns.min(record.first_ns);
@@ -46,7 +47,7 @@ impl HitCounters {
                 hits.last_ns = hits.last_ns.max(record.last_ns);
             }
             if record.pending_rule_id != 0 && record.pending_rule_id != record.rule_id {
-                entry(&mut rules, record.pending_rule_id).pending_hits += 1;
+                entry(&mut rules, record.pending_rule_id).pending_hits += flows;
             }
         }
     }

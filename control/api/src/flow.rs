@@ -121,6 +121,51 @@ pub struct Flow {
     pub flow_id: FlowId,
     /// Worker (core) that owns the flow.
     pub worker: u8,
+    /// What the record adds up, where its kind is aggregate: many flows of one source. Then `dst` is
+    /// the destination that was tried last, and ports are 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
+}
+
+/// What is only known of many flows together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// Flows, or attempts at them, since the aggregate's previous record.
+    pub flows: u64,
+    /// Of those, TCP flows that their destination reset.
+    pub refused: u64,
+    /// When counting of what is distinct began.
+    pub since_ts: Ts,
+    /// Distinct sources: 1, or an estimate where the record is of all that found no place of their own.
+    pub sources: u32,
+    /// Distinct destinations: exact up to 64, then an estimate with a standard error of 6.5 %.
+    pub destinations: u32,
+    /// Distinct destination ports, as exact.
+    pub ports: u32,
+    /// Lowest destination port.
+    pub port_low: u16,
+    /// Highest destination port.
+    pub port_high: u16,
+    /// Protocols seen: `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, `other`.
+    pub protocols: Vec<Arc<str>>,
+}
+
+impl Aggregate {
+    /// `tcp 1000 ports 1-65535`, `icmp`.
+    fn service_label(&self) -> String {
+        let protocols = self.protocols.join("+");
+        match (self.ports, self.port_low, self.port_high) {
+            (0, ..) => protocols,
+            (1, port, _) => format!("{protocols}/{port}"),
+            (ports, low, high) => format!("{protocols} {ports} ports {low}-{high}"),
+        }
+    }
+
+    /// Whether it adds up sources that found no place of their own.
+    #[must_use]
+    pub const fn is_of_many_sources(&self) -> bool {
+        self.sources != 1
+    }
 }
 
 /// Id of a flow, unique per start of the dataplane. A text in JSON, because programs that read
@@ -254,12 +299,16 @@ impl Flow {
         "flow_id",
         "worker",
         "seq",
+        "folded_flows",
+        "destinations",
+        "ports",
     ];
 
     /// The columns of one line, without the tabs.
     #[must_use]
     pub fn tsv_columns(&self) -> Vec<String> {
         let tunnel = self.tunnel.as_ref();
+        let aggregate = self.aggregate.as_ref();
         vec![
             self.src.to_string(),
             self.dst.to_string(),
@@ -314,6 +363,9 @@ impl Flow {
             self.flow_id.to_string(),
             self.worker.to_string(),
             self.seq.to_string(),
+            or_dash(aggregate.map(|a| a.flows)),
+            or_dash(aggregate.map(|a| a.destinations)),
+            or_dash(aggregate.map(|a| a.ports)),
         ]
     }
 
@@ -328,6 +380,12 @@ impl Flow {
     #[must_use]
     pub fn tsv_header() -> String {
         Self::TSV_COLUMNS.join("\t")
+    }
+
+    /// Flows that the record tells: 1, or those of an aggregate.
+    #[must_use]
+    pub fn flow_count(&self) -> u64 {
+        self.aggregate.as_ref().map_or(1, |a| a.flows)
     }
 
     /// Packets in both directions.
@@ -361,6 +419,9 @@ impl Flow {
     /// The service's name where the policy names it, else `tcp/443`, `icmp/8`, `proto/47`.
     #[must_use]
     pub fn service_label(&self) -> String {
+        if let Some(aggregate) = &self.aggregate {
+            return aggregate.service_label();
+        }
         if let Some(service) = &self.service {
             return service.to_string();
         }

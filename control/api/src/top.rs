@@ -15,6 +15,8 @@ words! {
         Pairs => "pairs",
         /// Rules that decided.
         Rules => "rules",
+        /// Sources of denied flows and of flows that nobody answered, told together.
+        Scanners => "scanners",
     }
 }
 
@@ -83,12 +85,24 @@ pub struct TopRow {
     /// Its counts.
     #[serde(flatten)]
     pub counts: TopCounts,
+    /// Of a scanner whose flows were folded: how far it reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+}
+
+/// What a scanner tried: the most that any one of its aggregates says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Distinct destinations.
+    pub destinations: u32,
+    /// Distinct destination ports.
+    pub ports: u32,
 }
 
 /// Sums over flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopCounts {
-    /// Flow records.
+    /// Flow records, and the flows of aggregates.
     pub flows: u64,
     /// Packets both ways.
     pub packets: u64,
@@ -96,6 +110,6 @@ pub struct TopCounts {
     pub bytes: u64,
     /// Packets the box dropped.
     pub dropped_packets: u64,
-    /// Flow records whose verdict does not permit.
+    /// Of those, flows whose verdict does not permit.
     pub denied_flows: u64,
 }

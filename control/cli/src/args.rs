@@ -397,6 +397,8 @@ pub struct DoctorArgs {
 Examples:
   ringfence top                             pairs of ends with the most bytes
   ringfence top --by services               which services are used most
+  ringfence top --by scanners --metric flows
+                                            who tries what is denied or answers nothing, and how far
   ringfence top --by segments --metric flows")]
 pub struct TopArgs {
     /// What a line stands for

@@ -71,9 +71,21 @@ fn vlan(record: &FlowRecord, at: usize) -> u16 {
     record.vlans.get(at).copied().filter(|_| used).unwrap_or(0)
 }
 
-/// A record as IPFIX carries it, its segments named by `naming`.
+/// A record as IPFIX carries it, its segments named by `naming`. An aggregate goes out with the sums
+/// of its flows, without ports, to the destination that was tried last.
 #[must_use]
 pub fn biflow(record: &FlowRecord, naming: &Naming) -> ipfix::Biflow {
+    let Some(aggregate) = record.as_aggregate() else {
+        return of_flow(record, naming);
+    };
+    let mut biflow = of_flow(&aggregate.common(), naming);
+    if aggregate.is_rest() {
+        biflow.src_segment_id = 0;
+    }
+    biflow
+}
+
+fn of_flow(record: &FlowRecord, naming: &Naming) -> ipfix::Biflow {
     let r = record;
     let [src, dst] = naming.identities(r).map(|names| names.map_or(0, |n| n.id));
     let vxlan = r.tunnel_kind == TunnelKind::Vxlan.byte();

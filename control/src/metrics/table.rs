@@ -266,6 +266,30 @@ pub(super) const CORES: &[CoreField] = &[
         |c| c.policies_adopted,
     ),
     (
+        "ringfence_worker_folded_flows_total",
+        Counter,
+        "denied and unanswered flows told together",
+        |c| c.folded_flows,
+    ),
+    (
+        "ringfence_worker_folded_packets_total",
+        Counter,
+        "packets of those",
+        |c| c.folded_packets,
+    ),
+    (
+        "ringfence_worker_folded_rest_packets_total",
+        Counter,
+        "of those, packets of sources without a place",
+        |c| c.folded_rest_packets,
+    ),
+    (
+        "ringfence_worker_scan_sources",
+        Gauge,
+        "sources with a budget of records now",
+        |c| c.scan_sources,
+    ),
+    (
         "ringfence_worker_stage_rounds_total",
         Counter,
         "rounds with packets whose stages were measured",

@@ -87,8 +87,8 @@ fn tone(flow: &Flow) -> Tone {
 fn cells(flow: &Flow) -> [String; 9] {
     [
         clock_ms(flow.first_ts),
-        end(flow.src_name.as_deref(), &flow.src_segments, &flow.src),
-        end(flow.dst_name.as_deref(), &flow.dst_segments, &flow.dst),
+        source(flow),
+        destination(flow),
         flow.service_label(),
         pair(count(flow.pkts_fwd), count(flow.pkts_rev)),
         pair(bytes(flow.bytes_fwd), bytes(flow.bytes_rev)),
@@ -96,6 +96,24 @@ fn cells(flow: &Flow) -> [String; 9] {
         why(flow),
         addresses(flow),
     ]
+}
+
+fn source(flow: &Flow) -> String {
+    match &flow.aggregate {
+        Some(a) if a.is_of_many_sources() => {
+            format!("{} sources", count(a.sources.into()))
+        }
+        _ => end(flow.src_name.as_deref(), &flow.src_segments, &flow.src),
+    }
+}
+
+fn destination(flow: &Flow) -> String {
+    match &flow.aggregate {
+        Some(a) if a.destinations != 1 => {
+            format!("{} destinations", count(a.destinations.into()))
+        }
+        _ => end(flow.dst_name.as_deref(), &flow.dst_segments, &flow.dst),
+    }
 }
 
 /// Segments that every policy has; they say less than those an operator has named.
@@ -151,8 +169,13 @@ pub(super) fn authority(rule: Option<&str>, source: VerdictSource) -> String {
     }
 }
 
-/// `10.0.1.10:40000 > 10.0.2.10:443`, without ports where the protocol has none.
+/// `10.0.1.10:40000 > 10.0.2.10:443`, without ports where the protocol has none; of an aggregate how
+/// many flows it tells.
 fn addresses(flow: &Flow) -> String {
+    if let Some(aggregate) = &flow.aggregate {
+        let flows = count(aggregate.flows);
+        return format!("{} > {flows} flows, last to {}", flow.src, flow.dst);
+    }
     let end = |address: std::net::IpAddr, port: u16| match port {
         0 => address.to_string(),
         port => std::net::SocketAddr::new(address, port).to_string(),

@@ -1,7 +1,7 @@
 //! The largest conversations.
 
 use api::Top;
-use api::top::TopCounts;
+use api::top::{Reach, TopBy, TopCounts};
 
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{bytes, clock, count};
@@ -14,23 +14,36 @@ pub fn top(top: &Top) -> Page {
         page.line(Tone::Faint, "no flows");
         return page;
     }
-    let mut grid = Grid::new(&[
+    let mut columns = vec![
         (top.by.word(), Align::Left),
         ("bytes", Align::Right),
         ("packets", Align::Right),
         ("flows", Align::Right),
         ("denied flows", Align::Right),
         ("dropped packets", Align::Right),
-    ]);
+    ];
+    let has_reach = top.by == TopBy::Scanners;
+    if has_reach {
+        columns.extend([("destinations", Align::Right), ("ports", Align::Right)]);
+    }
+    let mut grid = Grid::new(&columns);
     for row in &top.rows {
         let tone = if row.counts.denied_flows > 0 {
             Tone::Bad
         } else {
             Tone::Plain
         };
-        grid.row(tone, cells(&row.name, &row.counts));
+        let mut cells = cells(&row.name, &row.counts);
+        if has_reach {
+            cells.extend(reach(row.reach.as_ref()));
+        }
+        grid.row(tone, cells);
     }
-    grid.row(Tone::Heading, cells("all", &top.total));
+    let mut all = cells("all", &top.total);
+    if has_reach {
+        all.extend([String::new(), String::new()]);
+    }
+    grid.row(Tone::Heading, all);
     page.table(grid);
     if let Some(oldest) = top.oldest_ts {
         page.gap();
@@ -44,6 +57,14 @@ pub fn top(top: &Top) -> Page {
         );
     }
     page
+}
+
+/// How far a scanner reached; a dash where each of its flows has a record of its own.
+fn reach(reach: Option<&Reach>) -> [String; 2] {
+    let told = |of: fn(&Reach) -> u32| {
+        reach.map_or_else(|| "-".to_owned(), |reach| count(of(reach).into()))
+    };
+    [told(|r| r.destinations), told(|r| r.ports)]
 }
 
 fn cells(name: &str, counts: &TopCounts) -> Vec<String> {
