@@ -3,7 +3,8 @@
 //! ```text
 //! read     frames ahead are prefetched; frame -> key, hash, facts; the index line is prefetched.
 //!          A plain frame is read straight to its key, any other one by way of its headers
-//! look up  the index line is here; the entry line is prefetched
+//! look up  the index line is here; the entry line is prefetched, and where entries are missing
+//!          also the policy's lines (foresee.rs)
 //! decide   a packet that changes nothing about an allowed flow is counted there and goes on.
 //!          Any other is counted in its flow (or creates the flow), then gets the verdict of its
 //!          entry; a flow that is new, or that an older policy decided, is judged first
@@ -30,7 +31,7 @@ const PREFETCH_AHEAD: usize = 4;
 pub(crate) struct Packet {
     pub(crate) seen: KeyedPacket,
     hash: FlowHash,
-    likely: LikelyEntry,
+    pub(crate) likely: LikelyEntry,
     /// Place in the burst.
     pub(crate) index: u8,
     /// Nothing about the packet itself asks for more than counting it in its flow.
@@ -136,6 +137,7 @@ impl Core {
         self.read_all(&mut scratch, frames, ingress, now);
         self.lap::<MEASURED>(Stage::Read, frames.len());
         self.look_up_all(&mut scratch.packets, frames.len());
+        self.foresee(scratch.packets.get(..frames.len()).unwrap_or(&[]));
         self.lap::<MEASURED>(Stage::LookUp, frames.len());
         self.decide_all(&mut scratch, frames, ingress);
         self.lap::<MEASURED>(Stage::Decide, frames.len());

@@ -21,6 +21,7 @@ pub mod core;
 pub mod dpdk_port;
 pub mod exception;
 pub mod export;
+mod foresee;
 pub mod idle;
 mod judge;
 pub mod kernel_link;

@@ -11,6 +11,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+mod burst;
 mod check;
 mod error;
 mod explain;
@@ -18,6 +19,7 @@ mod image;
 pub mod reference;
 mod tables;
 
+pub use burst::{Asked, BURST_KEYS};
 pub use error::ImageError;
 pub use explain::{End, Explanation, RuleMatch, Standing};
 pub use image::{

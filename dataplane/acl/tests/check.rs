@@ -294,6 +294,25 @@ fn a_verdict_that_its_rule_does_not_give_is_refused() {
 }
 
 #[test]
+fn keys_evaluated_together_get_the_verdicts_they_get_alone() {
+    let shop = shop();
+    let mut asked: Vec<_> = flows().collect();
+    // Addresses that no prefix covers, and services that no rule names.
+    asked.push(([9; 16], [0xfe; 16], Service::port(132, 65_535)));
+    asked.push((asked[0].0, [0; 16], Service::icmp(1, 8, 0)));
+    let alone: Vec<_> = asked
+        .iter()
+        .map(|(src, dst, service)| shop.evaluate(src, dst, service))
+        .collect();
+    for count in [0, 1, 31, 32, 33, asked.len()] {
+        let count = count.min(asked.len());
+        let mut together = vec![abi::Decision::without_policy(abi::Action::Limit); count];
+        shop.evaluate_burst(&asked[..count], &mut together);
+        assert_eq!(together, alone[..count]);
+    }
+}
+
+#[test]
 fn loads_stay_below_the_stated_number() {
     let shop = shop();
     let before = evaluate_all(&shop);

@@ -232,21 +232,24 @@ fn row_sets(sections: &Sections<'_>, verdict_count: usize) -> Result<RowTables, 
             at.when(class == NONE || home == place, "multiplier", class)?;
         }
     }
+    let slot = |row: &RowSlot| SlotEntry {
+        service_class: row.service_class.get(),
+        row: row.row.get(),
+    };
+    let slots: Box<[SlotEntry]> = slots.iter().map(slot).collect();
+    let none = SlotEntry {
+        service_class: NONE,
+        row: 0,
+    };
     let set = |row: &RowSet| RowSetEntry {
         first: row.first.get(),
         default_row: row.default_row.get(),
         multiplier: row.multiplier.get(),
         mask: row.mask.get(),
         shift: row.shift.get(),
+        alone: slots.get(row.first.get() as usize).copied().unwrap_or(none),
     };
-    let slot = |row: &RowSlot| SlotEntry {
-        service_class: row.service_class.get(),
-        row: row.row.get(),
-    };
-    Ok((
-        sets.iter().map(set).collect(),
-        slots.iter().map(slot).collect(),
-    ))
+    Ok((sets.iter().map(set).collect(), slots))
 }
 
 type ServiceTables = (Box<[u32]>, Box<[u32]>, Box<[u16]>);
