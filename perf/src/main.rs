@@ -45,6 +45,8 @@ enum Job {
     SideBySide(side_by_side::Options),
     /// Instructions a packet, against the recorded ones; fails where they differ by more than 5 %.
     Instructions(micro::instructions::Options),
+    /// Classification alone, random keys; prints keys a second, permitted, keys, microseconds to compile.
+    Classify(micro::classify::Options),
     /// Flow lookup alone, in bursts of 32; prints lookups a second, hits, lookups, flows.
     Lookup(micro::lookup::Options),
     /// The work that `instructions` counts, one kind of it; prints the packets counted.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Job::FirstLook(options) => first_look::run(&options),
         Job::SideBySide(options) => side_by_side::run(&options),
         Job::Instructions(options) => micro::instructions::run(&options),
+        Job::Classify(options) => micro::classify::run(&options),
         Job::Lookup(options) => micro::lookup::run(&options),
         Job::Work(options) => micro::work::run(&options),
     };

@@ -278,6 +278,14 @@ pub(crate) const ALL: &[Row] = &[
         profile: Profile::Full,
         run: crate::micro::lookup::row,
     },
+    Row {
+        name: "classify-rte-acl",
+        what: "classification alone, 100k rules, 10k workloads, random keys, against rte_acl with 10k of the rules",
+        unit: "x rte_acl",
+        target: Target::AtLeast(5.0),
+        profile: Profile::Full,
+        run: crate::micro::classify::row,
+    },
 ];
 
 #[cfg(test)]
