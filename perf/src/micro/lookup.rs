@@ -10,6 +10,8 @@ use flow::{
     Side, TransportFacts, Tuple, proto,
 };
 use std::hint::black_box;
+use std::path::Path as FilePath;
+use std::process::Command;
 use std::time::Instant;
 
 /// Keys looked up together.
@@ -94,33 +96,16 @@ pub(crate) fn row(effort: &Effort) -> Result<Outcome, String> {
     let peer = program::compile(&source, &["-lrte_hash", "-lrte_eal"], dir.path())?;
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let huge = program::hugepages_free() >= HUGEPAGES;
-    let (flows, seconds) = (ROW_FLOWS.to_string(), effort.seconds.to_string());
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut all_hit, mut same_pages) = (true, true);
     for _ in 0..effort.runs {
-        let mut subject = program::pinned(effort.core, LIMIT_S, &own);
-        subject.args(["lookup", "--flows", &flows, "--seconds", &seconds]);
-        if huge {
-            // The C library's allocator then takes hugepages for what it maps.
-            subject.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=2");
-        }
-        let read = program::numbers(&mut subject, 5)?;
-        all_hit &= read[1] == read[2];
-        same_pages &= (read[4] > 0.0) == huge;
-        ours.push(read[0]);
-        let mut other = program::pinned(effort.core, LIMIT_S, &peer);
-        other.args([&flows, &seconds]);
-        // The first word of libdpdk's arguments is the name of the program.
-        other.arg("lookup");
-        other.args(program::eal_arguments(effort.core, PEER_MEMORY_MB, huge));
-        let read = program::numbers(&mut other, 4)?;
-        all_hit &= read[1] == read[2];
-        theirs.push(read[0]);
-        ratios.extend(
-            ours.last()
-                .zip(theirs.last())
-                .map(|(our, their)| our / their),
-        );
+        let our = program::numbers(&mut subject(&own, effort, huge), 5)?;
+        let their = program::numbers(&mut other(&peer, effort, huge), 4)?;
+        all_hit &= our[1] == our[2] && their[1] == their[2];
+        same_pages &= (our[4] > 0.0) == huge;
+        ours.push(our[0]);
+        theirs.push(their[0]);
+        ratios.push(our[0] / their[0]);
     }
     let (our, their) = (
         crate::median(&mut ours.clone()),
@@ -160,9 +145,36 @@ pub(crate) fn row(effort: &Effort) -> Result<Outcome, String> {
             their / 1e6,
             our / PUBLISHED
         ),
-        command: format!("ringfence-perf lookup --flows {flows} --seconds {seconds}"),
+        command: format!(
+            "ringfence-perf lookup --flows {ROW_FLOWS} --seconds {}",
+            effort.seconds
+        ),
         ..Outcome::default()
     })
+}
+
+/// Our side: this very program.
+fn subject(own: &FilePath, effort: &Effort, huge: bool) -> Command {
+    let mut command = program::pinned(effort.core, LIMIT_S, own);
+    command.args(["lookup", "--flows", &ROW_FLOWS.to_string()]);
+    command.args(["--seconds", &effort.seconds.to_string()]);
+    if huge {
+        // The C library's allocator then takes hugepages for what it maps.
+        command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=2");
+    }
+    command
+}
+
+/// The peer; the last word before libdpdk's arguments is the name of the program.
+fn other(peer: &FilePath, effort: &Effort, huge: bool) -> Command {
+    let mut command = program::pinned(effort.core, LIMIT_S, peer);
+    command.args([
+        &ROW_FLOWS.to_string(),
+        &effort.seconds.to_string(),
+        "lookup",
+    ]);
+    command.args(program::eal_arguments(effort.core, PEER_MEMORY_MB, huge));
+    command
 }
 
 /// One burst as the dataplane looks it up: index lines, entry lines, whole keys.
