@@ -121,7 +121,17 @@ impl App {
     /// `GET /v1/ports`.
     #[must_use]
     pub fn ports(&self) -> Ports {
-        let ports = (0_u32..).zip(self.dataplane.view().ports);
+        let view = self.dataplane.view();
+        let workers = |lane: u64| {
+            let lane = usize::try_from(lane).ok();
+            let facts = view.facts.as_ref().zip(lane);
+            let mask = facts.and_then(|(facts, lane)| facts.lane.get(lane));
+            let mask = mask.map_or(0, |lane| lane.workers_mask);
+            (0..u32::BITS)
+                .filter(|worker| mask >> worker & 1 == 1)
+                .collect()
+        };
+        let ports = (0_u32..).zip(&view.ports);
         Ports {
             ports: ports
                 .map(|(index, c)| Port {
@@ -129,6 +139,7 @@ impl App {
                     name: name_of(&c.name),
                     lane: u32::try_from(c.lane).unwrap_or(u32::MAX),
                     role: port_role(c.role).to_owned(),
+                    workers: workers(c.lane),
                     link_up: c.link_up != 0,
                     link_mbps: c.link_mbps,
                     rx_packets: c.rx_packets,
@@ -181,6 +192,7 @@ impl App {
             check_heartbeat(&view),
             self.check_policy(&view),
             check_rings(&view),
+            check_resteer(&view),
             check_accounting(&view),
             self.check_recent(),
             self.check_state_dir(),
@@ -323,6 +335,8 @@ fn worker_status(view: &DataplaneView, worker: u32, core: &CoreCounters) -> Work
         worker,
         committed_ts: some_ts(core.committed_ns),
         rx_packets: core.rx_packets,
+        steered_out_packets: core.steered_out_packets,
+        steered_in_packets: core.steered_in_packets,
         idle_permille: core.empty_rounds.saturating_mul(1000) / core.rounds.max(1),
         flows_cached: core.flows_cached,
         flows_max: core.flows_max,
@@ -349,13 +363,28 @@ fn core_account(worker: Option<u32>, core: &CoreCounters) -> CoreAccount {
             })
             .filter(|count| count.packets > 0)
             .collect(),
+        steered_in: core.steered_in_packets,
+        steered_out: core.steered_out_packets,
+        returned_in: core.returned_in_packets,
+        returned_out: core.returned_out_packets,
+        returned_answers: core.returned_answers,
         packet_difference: difference(
-            core.rx_packets,
-            core.tx_packets + core.mirror_packets + dropped,
+            core.rx_packets
+                + core.steered_in_packets
+                + core.returned_in_packets
+                + core.returned_answers,
+            core.tx_packets
+                + core.mirror_packets
+                + dropped
+                + core.steered_out_packets
+                + core.returned_out_packets,
         ),
         flow_packets: core.flow_packets,
         unflowed_packets: core.unflowed_packets,
-        flow_difference: difference(core.rx_packets, core.flow_packets + core.unflowed_packets),
+        flow_difference: difference(
+            core.rx_packets + core.steered_in_packets,
+            core.flow_packets + core.unflowed_packets + core.steered_out_packets,
+        ),
         recorded: core.recorded_packets,
         cached: core.cached_packets,
         shed: core.shed_packets,
@@ -379,6 +408,11 @@ fn total(cores: &[CoreCounters]) -> CoreAccount {
         sum.recorded_packets += core.recorded_packets;
         sum.cached_packets += core.cached_packets;
         sum.shed_packets += core.shed_packets;
+        sum.steered_in_packets += core.steered_in_packets;
+        sum.steered_out_packets += core.steered_out_packets;
+        sum.returned_in_packets += core.returned_in_packets;
+        sum.returned_out_packets += core.returned_out_packets;
+        sum.returned_answers += core.returned_answers;
         for (sum, drops) in sum.drops.iter_mut().zip(core.drops) {
             *sum += drops;
         }
@@ -419,11 +453,19 @@ fn accounting(view: &DataplaneView) -> Accounting {
     let balanced = |a: &CoreAccount| {
         a.packet_difference == 0 && a.flow_difference == 0 && a.record_difference == 0
     };
+    let total = total(&view.cores);
+    let between_workers = difference(
+        total.steered_out + total.returned_out,
+        total.steered_in + total.returned_in,
+    );
+    // Cores count at different times while they run; when they have ended nothing may be left.
+    let is_drained = between_workers == 0 || view.state != DataplaneState::Finished;
     Accounting {
-        balanced: workers.iter().all(balanced) && records.difference == 0,
-        total: total(&view.cores),
+        balanced: workers.iter().all(balanced) && records.difference == 0 && is_drained,
+        total,
         workers,
         records,
+        between_workers,
     }
 }
 
@@ -513,6 +555,23 @@ fn check_rings(view: &DataplaneView) -> Check {
     };
     let mend = "give the dataplane larger rings, or this process a faster core";
     check("record-rings", state, what, if low { mend } else { "" })
+}
+
+/// Rings between workers of one lane.
+fn check_resteer(view: &DataplaneView) -> Check {
+    let full = view.sum(|c| c.resteer_ring_full);
+    let handed = view.sum(|c| c.steered_out_packets);
+    let what = format!(
+        "{} handed between workers, {} found the ring full since the dataplane started",
+        counted(handed, "packet"),
+        counted(full, "packet")
+    );
+    if full == 0 {
+        return check("resteer-rings", CheckState::Ok, what, "");
+    }
+    let mend = "more workers for the lane, dataplane.idle = \"none\", or larger \
+                memory.resteer_ring_packets";
+    check("resteer-rings", CheckState::Warning, what, mend)
 }
 
 fn check_accounting(view: &DataplaneView) -> Check {

@@ -137,8 +137,9 @@ impl Core {
         self.read_all(&mut scratch, frames, ingress, now);
         self.lap::<MEASURED>(Stage::Read, frames.len());
         self.look_up_all(&mut scratch.packets, frames.len());
-        self.foresee(scratch.packets.get(..frames.len()).unwrap_or(&[]));
         self.lap::<MEASURED>(Stage::LookUp, frames.len());
+        self.foresee(scratch.packets.get(..frames.len()).unwrap_or(&[]));
+        self.lap::<MEASURED>(Stage::Classify, 0);
         self.decide_all(&mut scratch, frames, ingress);
         self.lap::<MEASURED>(Stage::Decide, frames.len());
         if ingress.egress.is_none() {

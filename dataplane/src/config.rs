@@ -27,6 +27,8 @@ pub const FLOWS_MAX: usize = flow::FLOWS_MAX_LIMIT as usize;
 pub const MBUFS_MAX: u32 = 1 << 24;
 /// Records per ring: a power of two in these bounds.
 pub const RING_RECORDS_MIN: u32 = 256;
+/// Packets in a ring between two workers at most.
+pub const RESTEER_RING_PACKETS_MAX: u32 = 1 << 20;
 /// See [`RING_RECORDS_MIN`].
 pub const RING_RECORDS_MAX: u32 = 1 << 22;
 
@@ -183,6 +185,8 @@ pub struct Memory {
     pub mbuf_bytes: u16,
     /// Records in the ring of each worker, a power of two.
     pub ring_records: u32,
+    /// Packets in each ring between two workers of a lane.
+    pub resteer_ring_packets: u32,
 }
 
 impl Default for Memory {
@@ -192,6 +196,7 @@ impl Default for Memory {
             mbufs: 16_384,
             mbuf_bytes: 2048,
             ring_records: 65_536,
+            resteer_ring_packets: 2048,
         }
     }
 }
@@ -260,6 +265,9 @@ pub struct LaneConfig {
     pub mirror: Option<String>,
     /// Index of the worker that polls the lane; by default lanes are dealt round.
     pub worker: Option<usize>,
+    /// Several workers instead: the first receives and deals the packets out by their addresses,
+    /// each judges its own.
+    pub workers: Vec<usize>,
 }
 
 /// `[flow]`
@@ -395,6 +403,8 @@ pub struct Exceptions {
     pub midstream: Pass,
     /// Headers that contradict themselves or the frame.
     pub malformed: Pass,
+    /// The ring to the worker that owns the flow has no room. `allow` forwards unjudged.
+    pub resteer_ring_full: Pass,
     /// Test switches: conditions that are taken as given for every packet, by name.
     pub force: Vec<ForcedCondition>,
 }
@@ -410,6 +420,8 @@ impl Default for Exceptions {
             fragment_unknown: Pass::Allow,
             midstream: Pass::Allow,
             malformed: Pass::Allow,
+            // Nothing is known about such a packet: passing it would pass what a rule denies.
+            resteer_ring_full: Pass::Drop,
             force: Vec::new(),
         }
     }
@@ -431,6 +443,8 @@ pub enum ForcedCondition {
     Midstream,
     /// As if every IP packet were malformed.
     Malformed,
+    /// As if no ring between workers had room.
+    ResteerRingFull,
 }
 
 /// `[pass]`: kinds of frames that are not judged by the policy.
@@ -606,7 +620,7 @@ mod tests {
             Lane {
                 name: "lane1".into(),
                 ports: LanePorts::Mirror("tap:z".into()),
-                worker: 0
+                workers: vec![0]
             }
         );
         assert_eq!(valid.worker_count, 1);
@@ -697,6 +711,24 @@ mod tests {
             error.to_string(),
             "configuration: lane `a` has one port only; a lane has `inside` and `outside`, or only `mirror`, and a name and ports of its own"
         );
+    }
+
+    #[test]
+    fn a_lane_of_several_workers_names_each_once_and_only_those_there_are() {
+        let of = |lane: &str| {
+            let text = format!("[dataplane]\nworkers=[2,3]\n[[lane]]\nmirror='tap:z'\n{lane}\n");
+            load(&text).unwrap().validate()
+        };
+        assert_eq!(of("workers=[1,0]").unwrap().lanes[0].workers, [1, 0]);
+        assert_eq!(of("worker=1").unwrap().lanes[0].workers, [1]);
+        for (lane, what) in [
+            ("workers=[0,2]", "asks for worker 2, but there are 2"),
+            ("workers=[1,1]", "asks for worker 1 twice"),
+            ("worker=0\nworkers=[0,1]", "has `worker` and `workers`"),
+        ] {
+            let error = of(lane).unwrap_err().to_string();
+            assert!(error.contains(what), "{lane}: {error}");
+        }
     }
 
     #[test]

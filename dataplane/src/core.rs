@@ -370,7 +370,7 @@ impl Core {
     }
 }
 
-fn core_options(config: &Config) -> CoreOptions {
+pub(crate) fn core_options(config: &Config) -> CoreOptions {
     let flow = &config.flow;
     let header = match flow.key {
         Key::Inner => KeyHeader::Inner,

@@ -1,5 +1,6 @@
 //! Ports of libdpdk behind [`Port`].
 
+use crate::handover::{FrameMaker, TransmitQueue};
 use crate::port::{BURST_MAX, Burst, Frame, Port};
 use dpdk::{Mbuf, Mempool, RxQueue, TxQueue};
 
@@ -23,6 +24,11 @@ impl Frame for Mbuf {
     fn prefetch(&self) {
         self.prefetch_bytes();
     }
+
+    #[inline]
+    fn prefetch_buffer(&self) {
+        Self::prefetch(self);
+    }
 }
 
 impl Burst for dpdk::Burst<BURST_MAX> {
@@ -44,9 +50,38 @@ impl Burst for dpdk::Burst<BURST_MAX> {
     }
 
     #[inline]
+    fn deal(&mut self, deal: impl FnMut(Mbuf) -> Option<Mbuf>) {
+        Self::deal(self, deal);
+    }
+
+    #[inline]
     fn clear(&mut self) {
         Self::clear(self);
     }
+}
+
+/// A transmit queue of a port that another worker receives from.
+pub struct DpdkTransmit(pub TxQueue);
+
+impl TransmitQueue<dpdk::Burst<BURST_MAX>> for DpdkTransmit {
+    fn tx_burst(&mut self, burst: &mut dpdk::Burst<BURST_MAX>) {
+        self.0.tx_burst(burst);
+    }
+}
+
+/// Makes answers in buffers of a pool.
+pub struct DpdkMaker(pub Mempool);
+
+impl FrameMaker<Mbuf> for DpdkMaker {
+    fn build(&mut self, bytes: &[u8]) -> Option<Mbuf> {
+        build(&self.0, bytes)
+    }
+}
+
+fn build(pool: &Mempool, bytes: &[u8]) -> Option<Mbuf> {
+    let mut mbuf = pool.alloc()?;
+    mbuf.append(bytes.len())?.copy_from_slice(bytes);
+    Some(mbuf)
 }
 
 /// One receive and one transmit queue of a port of libdpdk.
@@ -93,9 +128,7 @@ impl Port for DpdkPort {
     }
 
     fn build(&mut self, bytes: &[u8]) -> Option<Mbuf> {
-        let mut mbuf = self.pool.alloc()?;
-        mbuf.append(bytes.len())?.copy_from_slice(bytes);
-        Some(mbuf)
+        build(&self.pool, bytes)
     }
 
     #[inline]

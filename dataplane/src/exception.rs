@@ -22,6 +22,8 @@ pub enum Condition {
     Midstream,
     /// Headers that contradict themselves or the frame.
     Malformed,
+    /// The ring to the worker that owns the flow has no room.
+    ResteerRingFull,
 }
 
 /// The rows, the pass table, and the test switches.
@@ -76,6 +78,7 @@ impl ExceptionTable {
             Condition::FragmentUnknown => self.rows.fragment_unknown,
             Condition::Midstream => self.rows.midstream,
             Condition::Malformed => self.rows.malformed,
+            Condition::ResteerRingFull => self.rows.resteer_ring_full,
         };
         row == Pass::Drop
     }
@@ -115,6 +118,7 @@ const fn is(forced: ForcedCondition, condition: Condition) -> bool {
             )
             | (ForcedCondition::Midstream, Condition::Midstream)
             | (ForcedCondition::Malformed, Condition::Malformed)
+            | (ForcedCondition::ResteerRingFull, Condition::ResteerRingFull)
     )
 }
 

@@ -22,6 +22,7 @@ pub mod dpdk_port;
 pub mod exception;
 pub mod export;
 mod foresee;
+pub mod handover;
 pub mod idle;
 mod judge;
 pub mod kernel_link;
@@ -31,5 +32,7 @@ pub mod port;
 pub mod stages;
 #[cfg(feature = "dpdk")]
 pub mod start;
+pub mod steer;
+pub mod steered_lane;
 pub mod token_bucket;
 pub mod worker;

@@ -21,6 +21,9 @@ pub trait Burst: Default {
     /// Keeps the frames whose index `keep` accepts, in order, and gives the other buffers back.
     fn retain(&mut self, keep: impl FnMut(usize) -> bool);
 
+    /// Gives out every frame, in order, and keeps those that `deal` gives back.
+    fn deal(&mut self, deal: impl FnMut(Self::Frame) -> Option<Self::Frame>);
+
     /// Gives all buffers back.
     fn clear(&mut self);
 }
@@ -38,6 +41,9 @@ pub trait Frame {
 
     /// Asks the cache for what [`Frame::bytes`] will read.
     fn prefetch(&self) {}
+
+    /// Asks the cache for what [`Frame::prefetch`] reads, where the frame comes from another core.
+    fn prefetch_buffer(&self) {}
 }
 
 /// A port as one worker sees it: its receive queue and its transmit queue.
@@ -134,6 +140,10 @@ mod memory {
             });
         }
 
+        fn deal(&mut self, deal: impl FnMut(MemoryFrame) -> Option<MemoryFrame>) {
+            *self = std::mem::take(self).into_iter().filter_map(deal).collect();
+        }
+
         fn clear(&mut self) {
             ArrayVec::clear(self);
         }
@@ -148,8 +158,36 @@ mod memory {
         pub sent: Vec<MemoryFrame>,
         /// Frames that the transmit queue still takes; `None` has no limit.
         pub tx_room: Option<usize>,
+        /// Frames that the receive queue holds; `None` has no limit.
+        pub rx_room: Option<usize>,
+        /// Frames that arrived while it was full, as a device counts them.
+        pub rx_missed: u64,
         /// Whether an empty queue means the end of a finite source.
         pub finite: bool,
+    }
+
+    impl Wire {
+        /// A frame comes in, or is missed where the receive queue is full.
+        pub fn arrive(&mut self, frame: MemoryFrame) {
+            if self.rx_room.is_some_and(|room| self.arriving.len() >= room) {
+                self.rx_missed += 1;
+            } else {
+                self.arriving.push_back(frame);
+            }
+        }
+    }
+
+    /// A transmit queue of its own for another worker.
+    impl crate::handover::TransmitQueue<ArrayVec<MemoryFrame, BURST_MAX>> for MemoryPort {
+        fn tx_burst(&mut self, burst: &mut ArrayVec<MemoryFrame, BURST_MAX>) {
+            Port::tx_burst(self, burst);
+        }
+    }
+
+    impl crate::handover::FrameMaker<MemoryFrame> for MemoryPort {
+        fn build(&mut self, bytes: &[u8]) -> Option<MemoryFrame> {
+            Port::build(self, bytes)
+        }
     }
 
     /// A port in memory. It allocates and locks, so it serves tests and never a polling core.

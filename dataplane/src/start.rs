@@ -1,11 +1,14 @@
 //! From a configuration to EAL, buffers, started ports and the lanes of each worker.
 
+mod deal;
+
 use crate::claim::{ClaimError, InterfaceClaim};
-use crate::config::{Hugepages, LanePorts, ValidConfig};
-use crate::dpdk_port::DpdkPort;
+use crate::config::{Hugepages, ValidConfig};
+use crate::dpdk_port::{DpdkMaker, DpdkPort, DpdkTransmit};
 use crate::kernel_link::KernelLink;
-use crate::worker::{InlineLane, LaneOf, MirrorLane};
-use abi::stats::{LaneFacts, LaneKind, NO_PORT, SHORT_NAME_BYTES, padded_name};
+use crate::steered_lane::OwnerPort;
+use crate::worker::LaneOf;
+use abi::stats::LaneFacts;
 use dpdk::{
     CaptureError, CaptureFile, Eal, EalError, EalOptions, Memory, Mempool, PoolError, PoolOptions,
     Port, PortConfig, PortError, PortSpec, PortSpecError, ProbedPort,
@@ -75,11 +78,23 @@ pub enum StartError {
 struct PlannedPort {
     lane: String,
     spec: PortSpec,
+    /// Workers of its lane.
+    workers: usize,
     /// Frames that an endless capture keeps in memory.
     preloaded_frames: u32,
     /// The capture is one that the port would not read to its end: it gets a plain copy here, which
     /// is removed once it is open.
     plain_copy: Option<PathBuf>,
+}
+
+type FrameBurst = <DpdkPort as crate::port::Port>::Burst;
+
+/// A started port, as the workers of its lane have it.
+struct PortEnds {
+    /// The first, which receives.
+    receiver: DpdkPort,
+    /// The others.
+    owners: Vec<OwnerPort<FrameBurst>>,
 }
 
 /// What is known before EAL starts: everything that can be checked without it has been.
@@ -113,11 +128,10 @@ impl Plan {
         let mut ports = Vec::new();
         for lane in &config.lanes {
             for text in lane.ports.names() {
-                ports.push(plan_port(
-                    &lane.name,
-                    text,
-                    &config.config.dataplane.run_dir,
-                )?);
+                let run_dir = &config.config.dataplane.run_dir;
+                let mut port = plan_port(&lane.name, text, run_dir)?;
+                port.workers = lane.workers.len();
+                ports.push(port);
             }
         }
         Ok(Self { ports })
@@ -141,14 +155,14 @@ impl Plan {
         let mut ports = Vec::new();
         let mut handles = Vec::new();
         for planned in &self.ports {
-            let (port, handle) = start_port(&eal, planned, &pool)?;
+            let (port, ends) = start_port(&eal, planned, &pool)?;
             ports.push(port);
-            handles.push(handle);
+            handles.push(ends);
         }
         // Now, because a tap has its interface only since its port was started.
         let interfaces = self.ports.iter().map(|port| port.spec.interfaces());
         let kernel_links = interfaces.map(|names| KernelLink::watch(&names)).collect();
-        let (lanes, facts) = deal_lanes(config, handles);
+        let (lanes, facts) = deal::deal_lanes(config, handles);
         Ok(Started {
             eal,
             ports,
@@ -179,13 +193,19 @@ impl Plan {
         let held = u32::try_from(self.ports.len())
             .unwrap_or(u32::MAX)
             .saturating_mul(MBUFS_PER_PORT);
+        // Each of them may be full, on the way there and on the way back.
+        let rings: usize = self.ports.iter().map(|port| 2 * (port.workers - 1)).sum();
+        let in_rings = u32::try_from(rings)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(config.config.memory.resteer_ring_packets);
         PoolOptions {
             mbufs: config
                 .config
                 .memory
                 .mbufs
                 .saturating_add(preloaded)
-                .saturating_add(held),
+                .saturating_add(held)
+                .saturating_add(in_rings),
             data_room_bytes: config.config.memory.mbuf_bytes,
             ..PoolOptions::named("ringfence")
         }
@@ -232,6 +252,7 @@ fn plan_port(lane: &str, text: &str, run_dir: &Path) -> Result<PlannedPort, Star
     Ok(PlannedPort {
         lane: lane.to_owned(),
         spec,
+        workers: 1,
         preloaded_frames,
         plain_copy,
     })
@@ -284,18 +305,24 @@ fn start_port(
     eal: &Eal,
     planned: &PlannedPort,
     pool: &Mempool,
-) -> Result<(Port, DpdkPort), StartError> {
+) -> Result<(Port, PortEnds), StartError> {
     let refused = |source| StartError::Port {
         lane: planned.lane.clone(),
         source,
     };
     let spec = readable(planned)?;
     let probed = ProbedPort::probe(eal, &spec).map_err(refused)?;
-    let (port, rx, tx) = probed
-        .start(&PortConfig::default(), pool)
-        .map_err(refused)?;
-    let (Some(rx), Some(tx)) = (rx.into_iter().next(), tx.into_iter().next()) else {
-        unreachable!("a port is started with one queue each way");
+    let workers = u16::try_from(planned.workers).unwrap_or(u16::MAX);
+    let facts = probed.facts();
+    let has_queue_each = facts.tx_queues_apart && facts.tx_queues_max >= workers;
+    let port_config = PortConfig {
+        tx_queues: if has_queue_each { workers } else { 1 },
+        ..PortConfig::default()
+    };
+    let (port, rx, tx) = probed.start(&port_config, pool).map_err(refused)?;
+    let mut tx = tx.into_iter();
+    let (Some(rx), Some(first)) = (rx.into_iter().next(), tx.next()) else {
+        unreachable!("a port is started with a queue each way");
     };
     let frame_bytes_max = port
         .mtu()
@@ -312,8 +339,16 @@ fn start_port(
             ..
         }
     );
-    let handle = DpdkPort::new(rx, tx, pool.clone(), frame_bytes_max, finite);
-    Ok((port, handle))
+    let owners = (1..planned.workers).map(|_| OwnerPort::<FrameBurst> {
+        queue: tx
+            .next()
+            .map(|queue| Box::new(DpdkTransmit(queue)) as Box<_>),
+        maker: Box::new(DpdkMaker(pool.clone())),
+        frame_bytes_max,
+    });
+    let owners = owners.collect();
+    let receiver = DpdkPort::new(rx, first, pool.clone(), frame_bytes_max, finite);
+    Ok((port, PortEnds { receiver, owners }))
 }
 
 /// The port's own capture, or a plain copy of one that libpcap stops reading in the middle.
@@ -336,63 +371,4 @@ fn readable(planned: &PlannedPort) -> Result<PortSpec, StartError> {
         path.clone_from(copy);
     }
     Ok(spec)
-}
-
-/// Gives each worker its lanes. `handles` come in the order of the lanes' ports.
-fn deal_lanes(
-    config: &ValidConfig,
-    handles: Vec<DpdkPort>,
-) -> (Vec<Vec<LaneOf<DpdkPort>>>, Vec<LaneFacts>) {
-    let mut lanes: Vec<Vec<LaneOf<DpdkPort>>> =
-        (0..config.worker_count).map(|_| Vec::new()).collect();
-    let mut facts = Vec::new();
-    let mut handles = handles.into_iter().enumerate();
-    let mut next = || {
-        handles
-            .next()
-            .map(|(index, port)| (u16::try_from(index).unwrap_or(u16::MAX), port))
-    };
-    for lane in &config.lanes {
-        let (dealt, kind, inside_port, outside_port) = match &lane.ports {
-            LanePorts::Inline { .. } => {
-                let (Some((inside_index, inside)), Some((outside_index, outside))) =
-                    (next(), next())
-                else {
-                    break;
-                };
-                let dealt = LaneOf::Inline(InlineLane::new(
-                    inside,
-                    inside_index,
-                    outside,
-                    outside_index,
-                ));
-                (
-                    dealt,
-                    LaneKind::Inline,
-                    u32::from(inside_index),
-                    u32::from(outside_index),
-                )
-            }
-            LanePorts::Mirror(_) => {
-                let Some((index, port)) = next() else { break };
-                (
-                    LaneOf::Mirror(MirrorLane::new(port, index)),
-                    LaneKind::Mirror,
-                    u32::from(index),
-                    NO_PORT,
-                )
-            }
-        };
-        facts.push(LaneFacts {
-            name: padded_name::<SHORT_NAME_BYTES>(&lane.name),
-            kind: u32::from(kind.byte()),
-            inside_port,
-            outside_port,
-            workers_mask: 1 << lane.worker,
-        });
-        if let Some(worker) = lanes.get_mut(lane.worker) {
-            worker.push(dealt);
-        }
-    }
-    (lanes, facts)
 }

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::core::{AnswerTo, Core, Ingress};
 use crate::idle::Backoff;
 use crate::port::{BURST_MAX, Burst, Frame, Port};
+use crate::steered_lane::SteeredLane;
 use abi::{Reason, Stage};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,12 +31,13 @@ pub struct MirrorLane<P> {
 }
 
 /// One lane with its queues.
-#[derive(Debug)]
-pub enum LaneOf<P> {
+pub enum LaneOf<P: Port> {
     /// A port pair.
     Inline(InlineLane<P>),
     /// A mirror port.
     Mirror(MirrorLane<P>),
+    /// Either, with other workers.
+    Steered(Box<SteeredLane<P>>),
 }
 
 impl<P> InlineLane<P> {
@@ -49,6 +51,16 @@ impl<P> InlineLane<P> {
             outside_index,
         }
     }
+
+    /// Indexes of the inside and the outside port.
+    pub(crate) const fn indexes(&self) -> [u16; 2] {
+        [self.inside_index, self.outside_index]
+    }
+
+    /// The inside and the outside port.
+    pub(crate) const fn ports(&mut self) -> (&mut P, &mut P) {
+        (&mut self.inside, &mut self.outside)
+    }
 }
 
 impl<P> MirrorLane<P> {
@@ -60,6 +72,16 @@ impl<P> MirrorLane<P> {
             index,
             finished: false,
         }
+    }
+
+    /// Index of the port.
+    pub(crate) const fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Whether a finite source has come to its end.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finished
     }
 }
 
@@ -74,11 +96,11 @@ pub struct Worker<P: Port> {
 
 /// What a burst is worked on with; the same for every lane.
 #[derive(Debug)]
-struct Bench<B> {
-    received: B,
+pub(crate) struct Bench<B> {
+    pub(crate) received: B,
     answers: B,
     answer: Answer,
-    tx_attempts_max: u32,
+    pub(crate) tx_attempts_max: u32,
 }
 
 impl<P: Port> Worker<P> {
@@ -111,7 +133,28 @@ impl<P: Port> Worker<P> {
         while !stop.load(Ordering::Relaxed) && !self.is_finished() {
             self.round();
         }
+        self.drain();
         self.core.finish(self.clock.read());
+    }
+
+    /// Ends what is shared with other workers: nothing is dealt any more, and what they dealt is
+    /// judged or sent. Every worker comes here within a round of the others.
+    fn drain(&mut self) {
+        for lane in &mut self.lanes {
+            if let LaneOf::Steered(lane) = lane {
+                lane.close();
+            }
+        }
+        let mut is_drained = false;
+        while !is_drained {
+            let now = self.clock.read();
+            is_drained = true;
+            for lane in &mut self.lanes {
+                if let LaneOf::Steered(lane) = lane {
+                    is_drained &= lane.drain(&mut self.core, &mut self.bench, now);
+                }
+            }
+        }
     }
 
     /// Waits, without polling a port, until a policy has been adopted.
@@ -144,6 +187,9 @@ impl<P: Port> Worker<P> {
             received |= match lane {
                 LaneOf::Inline(lane) => lane.poll::<MEASURED>(&mut self.core, &mut self.bench, now),
                 LaneOf::Mirror(lane) => lane.poll::<MEASURED>(&mut self.core, &mut self.bench, now),
+                LaneOf::Steered(lane) => {
+                    lane.poll::<MEASURED>(&mut self.core, &mut self.bench, now)
+                }
             };
         }
         self.core.sweep(now);
@@ -174,19 +220,18 @@ impl<P: Port> Worker<P> {
     }
 
     fn is_finished(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|lane| matches!(lane, LaneOf::Mirror(MirrorLane { finished: true, .. })))
+        self.lanes.iter().all(|lane| match lane {
+            LaneOf::Inline(_) => false,
+            LaneOf::Mirror(lane) => lane.finished,
+            LaneOf::Steered(lane) => lane.is_finished(),
+        })
     }
 }
 
 impl<P: Port> InlineLane<P> {
-    fn poll<const MEASURED: bool>(
-        &mut self,
-        core: &mut Core,
-        bench: &mut Bench<P::Burst>,
-        now: u64,
-    ) -> bool {
+    /// How packets come in: from inside, and from outside.
+    #[inline(always)]
+    pub(crate) fn ingresses(&self) -> [Ingress; 2] {
         let outward = Ingress::inline(
             self.inside_index,
             self.outside_index,
@@ -197,28 +242,41 @@ impl<P: Port> InlineLane<P> {
             self.inside_index,
             self.inside.frame_bytes_max(),
         );
-        let out = pass::<P, MEASURED>(
-            &mut self.inside,
-            &mut self.outside,
-            outward,
-            core,
-            bench,
-            now,
-        );
-        let back = pass::<P, MEASURED>(
-            &mut self.outside,
-            &mut self.inside,
-            inward,
-            core,
-            bench,
-            now,
-        );
+        [outward, inward]
+    }
+
+    fn poll<const MEASURED: bool>(
+        &mut self,
+        core: &mut Core,
+        bench: &mut Bench<P::Burst>,
+        now: u64,
+    ) -> bool {
+        let [outward, inward] = self.ingresses();
+        let (inside, outside) = self.ports();
+        let out = pass::<P, MEASURED>(inside, outside, outward, core, bench, now);
+        let back = pass::<P, MEASURED>(outside, inside, inward, core, bench, now);
         out | back
     }
 }
 
 impl<P: Port> MirrorLane<P> {
-    fn poll<const MEASURED: bool>(
+    /// Receives a burst; how many frames came.
+    #[inline(always)]
+    pub(crate) fn receive(&mut self, burst: &mut P::Burst) -> usize {
+        self.port.rx_burst(burst);
+        let received = burst.frames().len();
+        if received == 0 {
+            self.finished = self.port.is_finished();
+        }
+        received
+    }
+
+    /// Asks the source whether it has come to its end.
+    pub(crate) fn is_source_finished(&mut self) -> bool {
+        self.port.is_finished()
+    }
+
+    pub(crate) fn poll<const MEASURED: bool>(
         &mut self,
         core: &mut Core,
         bench: &mut Bench<P::Burst>,
@@ -227,10 +285,9 @@ impl<P: Port> MirrorLane<P> {
         if self.finished {
             return false;
         }
-        self.port.rx_burst(&mut bench.received);
-        core.lap::<MEASURED>(Stage::Receive, bench.received.frames().len());
-        if bench.received.frames().is_empty() {
-            self.finished = self.port.is_finished();
+        let received = self.receive(&mut bench.received);
+        core.lap::<MEASURED>(Stage::Receive, received);
+        if received == 0 {
             return false;
         }
         let ingress = Ingress::mirror(self.index);
@@ -243,7 +300,7 @@ impl<P: Port> MirrorLane<P> {
 
 /// Takes one burst from `from` to `to`: received = sent + dropped by reason, always.
 #[inline]
-fn pass<P: Port, const MEASURED: bool>(
+pub(crate) fn pass<P: Port, const MEASURED: bool>(
     from: &mut P,
     to: &mut P,
     ingress: Ingress,
@@ -256,6 +313,20 @@ fn pass<P: Port, const MEASURED: bool>(
     if bench.received.frames().is_empty() {
         return false;
     }
+    carry::<P, MEASURED>(from, to, ingress, core, bench, now);
+    true
+}
+
+/// Judges the burst that was received and sends what goes on.
+#[inline(always)]
+pub(crate) fn carry<P: Port, const MEASURED: bool>(
+    from: &mut P,
+    to: &mut P,
+    ingress: Ingress,
+    core: &mut Core,
+    bench: &mut Bench<P::Burst>,
+    now: u64,
+) {
     core.process_in::<_, MEASURED>(bench.received.frames(), ingress, now);
     if core.has_answers() {
         send_answers(from, to, core, bench, now);
@@ -266,7 +337,6 @@ fn pass<P: Port, const MEASURED: bool>(
     let going = bench.received.frames().len();
     send(to, core, bench);
     core.lap::<MEASURED>(Stage::Transmit, going);
-    true
 }
 
 /// Sends what is left of the burst; what the queue does not take after some attempts is dropped.

@@ -10,5 +10,8 @@ mod conservation;
 mod exceptions;
 mod live_flows;
 mod stages;
+mod stalls;
+mod steered;
 mod straight;
+mod two_workers;
 mod verdicts;

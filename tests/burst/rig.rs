@@ -159,6 +159,12 @@ impl Rig {
         }
     }
 
+    /// Moves the clock, and the worker has no turn.
+    pub(crate) fn stand_still(&mut self, ns: u64) {
+        self.now += ns;
+        *self.worker.clock_mut() = Clock::Manual(self.now);
+    }
+
     /// One frame from a protected host; the frames that came out on either side.
     pub(crate) fn send_inside(&mut self, frame: Vec<u8>) -> Seen {
         self.inside

@@ -13,6 +13,7 @@ mod policy_changes;
 mod polling;
 mod port_links;
 mod second_appliance;
+mod two_workers;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 10] = [
+    let groups: [Vec<Promise>; 11] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         second_appliance::promises(),
         live_flows::promises(),
         port_links::promises(),
+        two_workers::promises(),
     ];
     let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)

@@ -14,6 +14,11 @@ pub struct Accounting {
     pub total: CoreAccount,
     /// Records from the rings to here.
     pub records: RecordAccount,
+    /// Packets that one core has handed to another and that one has not counted as taken: they wait
+    /// in the rings between cores, or the two counted at different times. 0 when the dataplane has
+    /// ended.
+    #[serde(default)]
+    pub between_workers: i64,
 }
 
 /// What one core received and where it went, at one commit of its counters.
@@ -33,13 +38,29 @@ pub struct CoreAccount {
     pub dropped: u64,
     /// The same by reason; only reasons that happened.
     pub dropped_by_reason: Vec<ReasonCount>,
-    /// `received - transmitted - mirrored - dropped`.
+    /// Packets taken over from the core that received them.
+    #[serde(default)]
+    pub steered_in: u64,
+    /// Received packets handed to the core that owns their flow.
+    #[serde(default)]
+    pub steered_out: u64,
+    /// Packets taken from the core that judged or made them, to be sent.
+    #[serde(default)]
+    pub returned_in: u64,
+    /// Packets handed to the core that sends for their port.
+    #[serde(default)]
+    pub returned_out: u64,
+    /// Of those, answers that this core made.
+    #[serde(default)]
+    pub returned_answers: u64,
+    /// `received + steered_in + returned_in + returned_answers - transmitted - mirrored - dropped
+    /// - steered_out - returned_out`.
     pub packet_difference: i64,
-    /// Received packets that belong to a flow.
+    /// Packets received or taken over that belong to a flow.
     pub flow_packets: u64,
-    /// Received packets that belong to no flow.
+    /// Packets received or taken over that belong to no flow.
     pub unflowed_packets: u64,
-    /// `received - flow_packets - unflowed_packets`.
+    /// `received + steered_in - steered_out - flow_packets - unflowed_packets`.
     pub flow_difference: i64,
     /// Packets in records that the ring accepted.
     pub recorded: u64,
@@ -119,6 +140,9 @@ pub struct Port {
     pub lane: u32,
     /// `inside`, `outside` or `mirror`.
     pub role: String,
+    /// Workers that its lane is spread over.
+    #[serde(default)]
+    pub workers: Vec<u32>,
     /// Whether the link is up.
     pub link_up: bool,
     /// Mbit/s, 0 unknown.

@@ -78,6 +78,12 @@ pub struct WorkerStatus {
     pub committed_ts: Option<Ts>,
     /// Packets received.
     pub rx_packets: u64,
+    /// Of those, packets handed to the worker that owns their flow.
+    #[serde(default)]
+    pub steered_out_packets: u64,
+    /// Packets taken over from the worker that received them.
+    #[serde(default)]
+    pub steered_in_packets: u64,
     /// Rounds of its main loop in which no port had a packet, of 1000.
     pub idle_permille: u64,
     /// Flows in its cache.

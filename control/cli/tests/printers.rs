@@ -124,6 +124,28 @@ fn ports_tell_what_is_down_and_what_was_missed() {
 }
 
 #[test]
+fn a_lane_of_two_workers_shows_what_they_hand_to_each_other() {
+    let mut accounting = fixtures::accounting();
+    accounting.workers[0].steered_out = 400_000;
+    accounting.workers[0].returned_in = 390_000;
+    accounting.workers[1].steered_in = 399_990;
+    accounting.workers[1].returned_out = 390_010;
+    accounting.workers[1].returned_answers = 20;
+    accounting.total.steered_out = 400_000;
+    accounting.total.steered_in = 399_990;
+    accounting.total.returned_out = 390_010;
+    accounting.total.returned_in = 390_000;
+    accounting.total.returned_answers = 20;
+    accounting.between_workers = 20;
+    check("accounting-two-workers", &print::accounting(&accounting));
+    let mut ports = fixtures::ports();
+    for port in ports.ports.iter_mut().take(2) {
+        port.workers = vec![0, 1];
+    }
+    check("ports-two-workers", &print::ports(&ports));
+}
+
+#[test]
 fn stages_show_what_a_packet_costs_in_each() {
     check("stages", &print::stages(&fixtures::stages()));
     let mut off = fixtures::stages();

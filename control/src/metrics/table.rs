@@ -295,6 +295,42 @@ pub(super) const CORES: &[CoreField] = &[
         "rounds with packets whose stages were measured",
         |c| c.stage_rounds,
     ),
+    (
+        "ringfence_worker_steered_out_packets_total",
+        Counter,
+        "received packets handed to the worker that owns them",
+        |c| c.steered_out_packets,
+    ),
+    (
+        "ringfence_worker_steered_in_packets_total",
+        Counter,
+        "packets taken over from the worker that received them",
+        |c| c.steered_in_packets,
+    ),
+    (
+        "ringfence_worker_returned_out_packets_total",
+        Counter,
+        "packets handed to the worker that sends for their port",
+        |c| c.returned_out_packets,
+    ),
+    (
+        "ringfence_worker_returned_in_packets_total",
+        Counter,
+        "packets taken back from other workers to be sent",
+        |c| c.returned_in_packets,
+    ),
+    (
+        "ringfence_worker_returned_answers_total",
+        Counter,
+        "answers among those handed over to be sent",
+        |c| c.returned_answers,
+    ),
+    (
+        "ringfence_worker_resteer_ring_full_total",
+        Counter,
+        "packets that found the ring to their worker full",
+        |c| c.resteer_ring_full,
+    ),
 ];
 
 /// By port, lane and role.

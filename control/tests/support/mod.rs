@@ -215,6 +215,13 @@ impl TestDataplane {
         pushed
     }
 
+    /// Changes what a worker has counted.
+    #[allow(dead_code, reason = "only the tests of accounting play counters")]
+    pub(crate) fn count(&mut self, worker: usize, change: impl FnOnce(&mut CoreCounters)) {
+        change(&mut self.counters[worker]);
+        self.commit();
+    }
+
     fn commit(&mut self) {
         let epoch = self.played.lock().unwrap().in_force.0;
         for (writer, counters) in self.writers.iter_mut().zip(&mut self.counters) {

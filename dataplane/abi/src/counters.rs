@@ -35,6 +35,8 @@ byte_enum! {
         Sweep = 6 => "sweep",
         /// Records and, at the interval, counters become visible to the control process.
         Export = 7 => "export",
+        /// Frames are dealt to the cores that own their flows, and judged ones taken back.
+        Steer = 8 => "steer",
     }
 }
 
@@ -49,9 +51,13 @@ impl Stage {
 /// Counters of one core.
 ///
 /// Conservation, exact at every commit:
-/// - `rx_packets == tx_packets + mirror_packets + sum(drops)`
-/// - `rx_packets == flow_packets + unflowed_packets`
+/// - `rx_packets + steered_in_packets + returned_in_packets + returned_answers
+///   == tx_packets + mirror_packets + sum(drops) + steered_out_packets + returned_out_packets`
+/// - `rx_packets + steered_in_packets == flow_packets + unflowed_packets + steered_out_packets`
 /// - `flow_packets == recorded_packets + cached_packets + shed_packets`
+///
+/// Over all cores, once they have stopped: `steered_out_packets == steered_in_packets` and
+/// `returned_out_packets == returned_in_packets`; before that the differences wait in rings.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct CoreCounters {
@@ -63,11 +69,11 @@ pub struct CoreCounters {
     pub empty_rounds: u64,
     /// Times the core paused or slept because it was idle.
     pub idle_waits: u64,
-    /// Packets received from all ports of this core.
+    /// Packets received from all ports of this core, not those taken over from another.
     pub rx_packets: u64,
     /// Frame bytes received, without FCS.
     pub rx_bytes: u64,
-    /// Received packets that were handed to a transmit queue and accepted.
+    /// Received packets, of this core or another, that a transmit queue accepted from this core.
     pub tx_packets: u64,
     /// Frame bytes of those.
     pub tx_bytes: u64,
@@ -160,6 +166,18 @@ pub struct CoreCounters {
     pub folded_rest_packets: u64,
     /// Places of the table of sources that are taken now.
     pub scan_sources: u64,
+    /// Received packets handed to the core that owns their flow.
+    pub steered_out_packets: u64,
+    /// Packets taken over from the core that received them.
+    pub steered_in_packets: u64,
+    /// Packets, answers among them, handed to the core that sends for their port.
+    pub returned_out_packets: u64,
+    /// Packets taken from the core that judged or made them, to be sent.
+    pub returned_in_packets: u64,
+    /// Answers among those handed to the core that sends.
+    pub returned_answers: u64,
+    /// Packets that found the ring to the core that owns their flow full.
+    pub resteer_ring_full: u64,
 }
 
 impl CoreCounters {

@@ -285,7 +285,13 @@ fn every_offset_in_layout_md_is_the_compilers() {
             folded_flows,
             folded_packets,
             folded_rest_packets,
-            scan_sources
+            scan_sources,
+            steered_out_packets,
+            steered_in_packets,
+            returned_out_packets,
+            returned_in_packets,
+            returned_answers,
+            resteer_ring_full
         }
     );
     check_struct!(

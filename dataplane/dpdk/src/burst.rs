@@ -101,6 +101,24 @@ impl<const N: usize> Burst<N> {
         self.len = kept;
     }
 
+    /// Gives out every frame, in order, and keeps those that `deal` gives back.
+    #[inline]
+    pub fn deal(&mut self, mut deal: impl FnMut(Mbuf) -> Option<Mbuf>) {
+        let mut kept = 0;
+        let count = std::mem::take(&mut self.len);
+        for index in 0..count {
+            // SAFETY: `index` is below the former `len`; each slot is read once, and `self` owns
+            // none of them any more. A panic in `deal` leaks what is left, frees nothing twice.
+            let mbuf = unsafe { self.mbufs.get_unchecked(index).assume_init_read() };
+            if let Some(mbuf) = deal(mbuf) {
+                // SAFETY: `kept <= index`, a slot that has been read.
+                unsafe { self.mbufs.get_unchecked_mut(kept) }.write(mbuf);
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+
     /// Frees all frames in one call.
     #[inline]
     pub fn clear(&mut self) {

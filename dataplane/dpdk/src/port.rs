@@ -76,6 +76,9 @@ pub struct PortFacts {
     pub rx_queues_max: u16,
     /// Most transmit queues.
     pub tx_queues_max: u16,
+    /// Whether transmit queues can be more than receive queues. A driver on sockets or rings has
+    /// pairs, and gives frames to every receive queue that there is, polled or not.
+    pub tx_queues_apart: bool,
     /// Longest MTU.
     pub mtu_max: u16,
     /// NUMA node of the device; `None` where it has none.
@@ -595,10 +598,19 @@ fn facts(index: u16, details: &sys::rte_eth_dev_info) -> PortFacts {
     };
     // SAFETY: the port exists.
     let node = unsafe { sys::rte_eth_dev_socket_id(index) };
+    let paired = [
+        "net_af_packet",
+        "net_af_xdp",
+        "net_tap",
+        "net_memif",
+        "net_vhost",
+        "net_virtio",
+    ];
     let virtual_scatter = driver == "net_pcap";
     PortFacts {
         rx_queues_max: details.max_rx_queues,
         tx_queues_max: details.max_tx_queues,
+        tx_queues_apart: !paired.iter().any(|name| driver.starts_with(name)),
         mtu_max: details.max_mtu,
         numa_node: u16::try_from(node).ok(),
         symmetric_rss: details.flow_type_rss_offloads & sys::SHIM_RSS_ADDRESSES_AND_PORTS != 0

@@ -1,8 +1,8 @@
 //! From what was written to what holds together: bounds, lanes, CPUs.
 
 use super::{
-    Config, ConfigError, FLOWS_MAX, LANES_MAX, MBUFS_MAX, RING_RECORDS_MAX, RING_RECORDS_MIN,
-    SCAN_RECORDS_MAX, ScanConfig, WORKERS_MAX,
+    Config, ConfigError, FLOWS_MAX, LANES_MAX, LaneConfig, MBUFS_MAX, RESTEER_RING_PACKETS_MAX,
+    RING_RECORDS_MAX, RING_RECORDS_MIN, SCAN_RECORDS_MAX, ScanConfig, WORKERS_MAX,
 };
 
 /// A lane after validation.
@@ -12,8 +12,9 @@ pub struct Lane {
     pub name: String,
     /// The ports.
     pub ports: LanePorts,
-    /// Index of the worker that polls it.
-    pub worker: usize,
+    /// Indexes of its workers, at least one. The first receives; where there are several, each
+    /// judges the flows it owns.
+    pub workers: Vec<usize>,
 }
 
 /// The ports of a lane, as written.
@@ -84,6 +85,12 @@ impl Config {
                 ),
             });
         }
+        within(
+            "memory.resteer_ring_packets",
+            self.memory.resteer_ring_packets,
+            64,
+            RESTEER_RING_PACKETS_MAX,
+        )?;
         within("flow.flows_max", self.flow.flows_max, 16, FLOWS_MAX)?;
         within(
             "flow.embryonic_percent",
@@ -134,12 +141,7 @@ impl Config {
                 (None, None, None) => return Err(wrong("has no port")),
                 _ => return Err(wrong("has one port only")),
             };
-            let worker = lane.worker.unwrap_or(index % worker_count);
-            if worker >= worker_count {
-                return Err(wrong(&format!(
-                    "asks for worker {worker}, but there are {worker_count} (counted from 0)"
-                )));
-            }
+            let workers = lane_workers(lane, index, worker_count).map_err(|what| wrong(&what))?;
             if let Some(port) = twice_used(&ports, &lanes) {
                 return Err(wrong(&format!("uses port `{port}` a second time")));
             }
@@ -149,7 +151,7 @@ impl Config {
             lanes.push(Lane {
                 name,
                 ports,
-                worker,
+                workers,
             });
         }
         Ok(lanes)
@@ -196,6 +198,27 @@ impl ValidConfig {
                 usable: ranges(usable),
             }),
         }
+    }
+}
+
+/// The workers that a lane asks for, or the one that it is dealt; else what is wrong.
+fn lane_workers(lane: &LaneConfig, index: usize, count: usize) -> Result<Vec<usize>, String> {
+    let workers = match (lane.worker, lane.workers.as_slice()) {
+        (None, []) => vec![index % count],
+        (Some(one), []) => vec![one],
+        (None, several) => several.to_vec(),
+        (Some(_), _) => return Err("has `worker` and `workers`".to_owned()),
+    };
+    if let Some(worker) = workers.iter().find(|worker| **worker >= count) {
+        return Err(format!(
+            "asks for worker {worker}, but there are {count} (counted from 0; \
+             `dataplane.workers` names a CPU for each)"
+        ));
+    }
+    let twice = (1..workers.len()).find(|place| workers[..*place].contains(&workers[*place]));
+    match twice {
+        Some(place) => Err(format!("asks for worker {} twice", workers[place])),
+        None => Ok(workers),
     }
 }
 

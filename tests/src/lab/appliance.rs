@@ -28,6 +28,8 @@ pub struct Settings {
     pub control: String,
     /// The `[[lane]]` tables, instead of one lane between the two switches.
     pub lanes: Option<String>,
+    /// How many workers, instead of one; they share CPUs where there are fewer.
+    pub workers: Option<usize>,
     /// What an idle core does, instead of sleeping.
     pub idle: Option<&'static str>,
     /// A shell command that runs first, in the mount namespace of the processes.
@@ -307,13 +309,23 @@ fn up(
     lab.start("box", &command, "up")
 }
 
+/// `workers = [...]`, from the CPUs that this process may use.
+fn worker_cpus(count: usize) -> String {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("the mask of this process");
+    let usable = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let usable: Vec<usize> = usable.collect();
+    let cpus: Vec<usize> = usable.iter().copied().cycle().take(count).collect();
+    format!("workers = {cpus:?}\n")
+}
+
 fn dataplane_config(lab: &Lab, settings: &Settings) -> String {
     let directory = lab.directory().display();
     let idle = settings.idle.unwrap_or("sleep");
     let lanes = settings.lanes.as_deref().unwrap_or(LANE);
+    let workers = settings.workers.map_or_else(String::new, worker_cpus);
     format!(
         "[dataplane]\nrun_dir = \"{directory}/run\"\nstate_dir = \"{directory}/dataplane\"\n\
-         idle = \"{idle}\"\n\n[eal]\nfile_prefix = \"{}\"\n\n{lanes}\n{}\n",
+         idle = \"{idle}\"\n{workers}\n[eal]\nfile_prefix = \"{}\"\n\n{lanes}\n{}\n",
         lab.name, settings.dataplane
     )
 }

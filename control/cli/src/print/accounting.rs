@@ -12,6 +12,10 @@ pub fn accounting(accounting: &Accounting) -> Page {
     let mut page = Page::new();
     packets(&mut page, accounting);
     page.gap();
+    if rows(accounting).any(|core| core.steered_in + core.steered_out + core.returned_out > 0) {
+        between_workers(&mut page, accounting);
+        page.gap();
+    }
     records_of_flows(&mut page, accounting);
     page.gap();
     let records = &accounting.records;
@@ -95,6 +99,40 @@ fn packets(page: &mut Page, accounting: &Accounting) {
         );
     }
     page.table(grid);
+}
+
+/// Lanes of several workers: what cores hand to each other is received once and sent once.
+fn between_workers(page: &mut Page, accounting: &Accounting) {
+    let mut grid = Grid::new(&[
+        ("worker", Align::Left),
+        ("handed to owners", Align::Right),
+        ("taken over", Align::Right),
+        ("handed back", Align::Right),
+        ("of them answers", Align::Right),
+        ("taken back", Align::Right),
+        ("between workers", Align::Right),
+    ]);
+    for core in rows(accounting) {
+        let is_total = core.worker.is_none();
+        let waiting = is_total.then(|| difference(accounting.between_workers));
+        grid.row(
+            Tone::Plain,
+            vec![
+                name(core),
+                count(core.steered_out),
+                count(core.steered_in),
+                count(core.returned_out),
+                count(core.returned_answers),
+                count(core.returned_in),
+                waiting.unwrap_or_default(),
+            ],
+        );
+    }
+    page.table(grid);
+    page.line(
+        Tone::Faint,
+        "a worker's differences add what it took and take away what it handed on",
+    );
 }
 
 fn records_of_flows(page: &mut Page, accounting: &Accounting) {

@@ -56,6 +56,21 @@ pub fn ports(ports: &Ports) -> Page {
         );
     }
     page.table(grid);
+    let mut told = None;
+    for port in ports.ports.iter().filter(|port| port.workers.len() > 1) {
+        if told != Some(port.lane) {
+            let workers: Vec<String> = port.workers.iter().map(u32::to_string).collect();
+            page.line(
+                Tone::Plain,
+                format!(
+                    "lane {} is spread over workers {}",
+                    port.lane,
+                    workers.join(", ")
+                ),
+            );
+            told = Some(port.lane);
+        }
+    }
     page
 }
 

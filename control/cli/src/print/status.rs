@@ -239,14 +239,25 @@ fn workers(page: &mut Page, workers: &[WorkerStatus]) {
             Tone::Plain,
             &format!("worker {}", worker.worker),
             format!(
-                "{} received, idle {}, table {}, ring {}, epoch {}",
+                "{} received{}, idle {}, table {}, ring {}, epoch {}",
                 count(worker.rx_packets),
+                steered(worker),
                 percent(worker.idle_permille, 1_000),
                 percent(worker.flows_cached, worker.flows_max),
                 percent(worker.ring_waiting, worker.ring_max),
                 worker.policy_epoch
             ),
         );
+    }
+}
+
+/// What a worker of a shared lane handed on or took over; nothing for any other.
+fn steered(worker: &WorkerStatus) -> String {
+    match (worker.steered_out_packets, worker.steered_in_packets) {
+        (0, 0) => String::new(),
+        (out, 0) => format!(", {} handed over", count(out)),
+        (0, taken) => format!(", {} taken over", count(taken)),
+        (out, taken) => format!(", {} handed over, {} taken over", count(out), count(taken)),
     }
 }
 

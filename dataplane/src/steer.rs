@@ -1,0 +1,186 @@
+//! Which worker of a lane owns the flow of a frame.
+//!
+//! By the addresses alone, in either order: so both directions of a flow, all fragments of a datagram,
+//! and an ICMP error with the flow it quotes meet at the same worker. The price is that all traffic
+//! between two hosts is one worker's. The hash is keyed with a seed of this start, so that nobody can
+//! pick addresses that meet at one worker.
+
+use crate::config::Config;
+use crate::core::core_options;
+use crate::port::Frame;
+use flow::{KeyOptions, classify, quoted_tuple};
+use packet::{Headers, ParseOptions, Plain, parse};
+
+/// Shares that hashes are dealt into, each some worker's.
+const SHARES: usize = 256;
+/// Bytes of a VLAN tag.
+const TAG_BYTES: usize = 4;
+
+/// What the owner of a frame is decided by: the same for all frames of a lane.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    secrets: [u64; 4],
+    /// Place in the lane's list of workers, by share.
+    shares: [u8; SHARES],
+    parse: ParseOptions,
+    key: KeyOptions,
+    headers: Box<Headers>,
+}
+
+type Address = [u8; 16];
+
+impl Steering {
+    /// Deals to `workers`, at most 256 and at least one, with the secrets of this start.
+    #[must_use]
+    pub fn new(config: &Config, workers: usize, secrets: [u64; 4]) -> Self {
+        let workers = workers.clamp(1, SHARES);
+        let options = core_options(config);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "below SHARES, which is 256"
+        )]
+        let shares = std::array::from_fn(|share| (share * workers / SHARES) as u8);
+        Self {
+            secrets: secrets.map(|secret| secret | 1),
+            shares,
+            // Those of every core: what they call a flow is dealt as one.
+            parse: options.parse,
+            key: options.key,
+            headers: Box::default(),
+        }
+    }
+
+    /// The place of the owner in the lane's list of workers; the receiver's, 0, for what has no
+    /// addresses.
+    ///
+    /// # Bounded work
+    /// The frame's headers are read, straight where it is plain.
+    #[inline]
+    pub fn owner<F: Frame>(&mut self, frame: &F) -> usize {
+        let pair = plain_pair(frame.bytes()).or_else(|| self.parsed_pair(frame));
+        pair.map_or(0, |(src, dst)| self.owner_of(&src, &dst))
+    }
+
+    /// The same for two addresses.
+    #[inline]
+    fn owner_of(&self, one: &Address, other: &Address) -> usize {
+        let both = self.mix(one).wrapping_add(self.mix(other));
+        let hash = fold(both ^ self.secrets[2], self.secrets[3]);
+        let share = (hash >> 32) as usize % SHARES;
+        usize::from(self.shares[share])
+    }
+
+    #[inline]
+    fn mix(&self, address: &Address) -> u64 {
+        let words = u128::from_ne_bytes(*address);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the two halves of the address"
+        )]
+        let (low, high) = (words as u64, (words >> 64) as u64);
+        fold(low ^ self.secrets[0], high ^ self.secrets[1])
+    }
+
+    /// Reads any other frame by way of its headers.
+    #[cold]
+    fn parsed_pair<F: Frame>(&mut self, frame: &F) -> Option<(Address, Address)> {
+        parse(
+            frame.bytes(),
+            frame.wire_bytes(),
+            &self.parse,
+            &mut self.headers,
+        );
+        if let Some(quoted) = &self.headers.quoted {
+            let tuple = quoted_tuple(quoted);
+            return Some((tuple.src, tuple.dst));
+        }
+        let tuple = classify(&self.headers, &self.key)?.tuple;
+        Some((tuple.src, tuple.dst))
+    }
+}
+
+/// The addresses of a frame whose IP header is where it nearly always is, VLAN tags or not.
+#[inline(always)]
+fn plain_pair(frame: &[u8]) -> Option<(Address, Address)> {
+    let mut rest = frame;
+    while let (Some([0x81, 0x00] | [0x88, 0xa8]), Some(behind)) =
+        (rest.get(12..14), rest.get(TAG_BYTES..))
+    {
+        // What follows a tag looks like the end of an Ethernet header without it.
+        if frame.len() - behind.len() > 2 * TAG_BYTES {
+            return None;
+        }
+        rest = behind;
+    }
+    let plain = Plain::ipv4(rest).or_else(|| Plain::ipv6(rest))?;
+    let is_plain = plain.udp().is_some() || plain.tcp().is_some();
+    is_plain.then_some((plain.ip.src, plain.ip.dst))
+}
+
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the fold takes both halves of the product"
+)]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = (a as u128) * (b as u128);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::MemoryFrame;
+
+    fn steering(workers: usize) -> Steering {
+        Steering::new(&Config::default(), workers, [3, 5, 7, 11])
+    }
+
+    /// UDP between two hosts, port 53.
+    fn frame(src: [u8; 4], dst: [u8; 4]) -> MemoryFrame {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0]);
+        frame.extend(src.into_iter().chain(dst));
+        frame.extend([0x9c, 0x40, 0, 53, 0, 8, 0, 0]);
+        MemoryFrame::new(frame)
+    }
+
+    #[test]
+    fn both_directions_have_one_owner_and_hosts_are_spread_evenly() {
+        for workers in [1, 2, 3, 7] {
+            let mut steering = steering(workers);
+            let mut owned = vec![0; workers];
+            for host in 0..=u16::MAX {
+                let [high, low] = host.to_be_bytes();
+                let (one, other) = ([10, 1, high, low], [10, 2, 0, 1]);
+                let owner = steering.owner(&frame(one, other));
+                assert_eq!(owner, steering.owner(&frame(other, one)));
+                owned[owner] += 1;
+            }
+            let fair = 65_536 / workers;
+            let off = owned.iter().map(|owned| fair.abs_diff(*owned)).max();
+            assert!(off < Some(fair / 20 + 1), "{workers}: {owned:?}");
+        }
+    }
+
+    #[test]
+    fn another_seed_gives_other_owners() {
+        let (mut one, mut other) = (
+            steering(2),
+            Steering::new(&Config::default(), 2, [9, 5, 7, 11]),
+        );
+        let moved = (0..=255)
+            .map(|host| frame([10, 0, 0, host], [10, 0, 1, 1]))
+            .filter(|frame| one.owner(frame) != other.owner(frame))
+            .count();
+        assert!((64..192).contains(&moved), "{moved} of 256");
+    }
+
+    #[test]
+    fn what_has_no_addresses_is_the_receivers() {
+        let mut steering = steering(2);
+        for bytes in [vec![], vec![0; 13], vec![0xff; 60]] {
+            assert_eq!(steering.owner(&MemoryFrame::new(bytes)), 0);
+        }
+    }
+}
