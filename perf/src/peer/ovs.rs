@@ -5,7 +5,7 @@ mod rules;
 
 use super::{Measured, Setup};
 use crate::generator::Generator;
-use crate::traffic::Source;
+use crate::traffic::{Family, Source};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -55,6 +55,9 @@ struct Switch {
 /// Runs the switch and returns the packets that its PMD threads received per second, second by
 /// second, once every connection is there.
 pub(super) fn run(setup: &Setup<'_>) -> Result<Measured, String> {
+    if setup.traffic.family == Family::Ipv6 || setup.traffic.vxlan {
+        return Err("the rules for OVS-DPDK are those of IPv4 without a tunnel".to_owned());
+    }
     if setup.traffic.source == Source::Pcap && setup.traffic.frames() > FRAMES_MAX {
         return Err(format!(
             "a pool of OVS-DPDK holds {FRAMES_MAX} frames of a capture at most: use --source generator"
@@ -68,13 +71,15 @@ pub(super) fn run(setup: &Setup<'_>) -> Result<Measured, String> {
     let switch = Switch::start(setup)?;
     switch.configure(setup)?;
     switch.warm_up(setup)?;
-    let mut rates = Vec::new();
+    let mut readings = vec![switch.reading()?];
     for _ in 0..setup.seconds {
-        switch.appctl(&["dpif-netdev/pmd-stats-clear"])?;
         std::thread::sleep(Duration::from_secs(1));
-        let text = switch.appctl(&["dpif-netdev/pmd-perf-show"])?;
-        rates.push(received_rate(&text).ok_or_else(|| format!("no rate in: {text}"))?);
+        readings.push(switch.reading()?);
     }
+    let pairs = readings.iter().zip(&readings[1..]);
+    let rates: Vec<f64> = pairs.map(|(before, now)| now.rate_since(before)).collect();
+    let (first, last) = (&readings[0], &readings[readings.len() - 1]);
+    let forwarded = (last.sent - first.sent) / (last.received - first.received).max(1.0);
     let said = switch.appctl(&["dpif-netdev/pmd-perf-show"])?;
     let connections = switch.appctl(&["dpctl/ct-get-nconns"])?;
     let generated = switch
@@ -87,7 +92,7 @@ pub(super) fn run(setup: &Setup<'_>) -> Result<Measured, String> {
     Ok(Measured {
         rate: crate::median(&mut rates.clone()),
         readings: rates,
-        forwarded: Some(switch.forwarded()?),
+        forwarded: Some(forwarded),
         generated,
         said,
     })
@@ -241,31 +246,10 @@ impl Switch {
         }
     }
 
-    /// Packets sent of those received, 0 to 1, of all lanes.
-    fn forwarded(&self) -> Result<f64, String> {
-        let count = |kind: &str, counter: &str| -> Result<f64, String> {
-            let mut command = vsctl(self.dir.path());
-            let columns = [
-                "--columns=name,statistics",
-                "--format=csv",
-                "list",
-                "Interface",
-            ];
-            let text = output(command.args(columns))?;
-            let interfaces = text
-                .lines()
-                .filter(|line| line.trim_matches('"').starts_with(kind));
-            let counts = interfaces.filter_map(|line| {
-                let rest = line.split(&format!("{counter}=")).nth(1)?;
-                rest.split(|c: char| !c.is_ascii_digit())
-                    .next()?
-                    .parse::<f64>()
-                    .ok()
-            });
-            Ok(counts.sum())
-        };
-        let received = count("in", "rx_packets")?;
-        Ok(count("out", "tx_packets")? / received.max(1.0))
+    /// What the PMD threads have counted. It is never cleared: a thread does that some time later.
+    fn reading(&self) -> Result<Reading, String> {
+        let text = self.appctl(&["dpif-netdev/pmd-perf-show"])?;
+        Reading::parse(&text).ok_or_else(|| format!("pmd-perf-show is not understood: {text}"))
     }
 
     fn appctl(&self, words: &[&str]) -> Result<String, String> {
@@ -333,28 +317,54 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Packets received per second of all PMD threads that `pmd-perf-show` tells of.
-fn received_rate(text: &str) -> Option<f64> {
-    let rates = text.lines().filter_map(|line| {
-        let line = line.trim().strip_prefix("Rx packets:")?;
-        let inside = line.split('(').nth(1)?;
-        inside.split(" Kpps").next()?.trim().parse::<f64>().ok()
-    });
-    let rates: Vec<f64> = rates.collect();
-    (!rates.is_empty()).then(|| rates.iter().sum::<f64>() * 1e3)
+/// What all PMD threads have counted since they began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Reading {
+    seconds: f64,
+    received: f64,
+    sent: f64,
+}
+
+impl Reading {
+    fn parse(text: &str) -> Option<Self> {
+        let of = |what: &str| -> Option<Vec<f64>> {
+            let lines = text.lines().map(str::trim);
+            let rests = lines.filter_map(|line| line.strip_prefix(what));
+            let numbers = rests.map(|rest| rest.split_whitespace().next()?.parse().ok());
+            numbers.collect()
+        };
+        Some(Self {
+            seconds: of("Measurement duration:")?.first().copied()?,
+            received: of("Rx packets:")?.iter().sum(),
+            sent: of("Tx packets:")?.iter().sum(),
+        })
+    }
+
+    /// Packets received a second.
+    fn rate_since(&self, before: &Self) -> f64 {
+        (self.received - before.received) / (self.seconds - before.seconds).max(1e-3)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::received_rate;
+    use super::Reading;
 
     #[test]
-    fn the_rates_of_all_threads_are_added() {
-        let text = "pmd thread numa_id 0 core_id 1:\n\n  Iterations: 148304  (27.12 us/it)\n  \
+    fn the_counts_of_all_threads_are_added() {
+        let text = "Time: 03:40:36.910\nMeasurement duration: 4.000 s\n\n\
+                    pmd thread numa_id 0 core_id 1:\n\n  Iterations: 148304  (27.12 us/it)\n  \
                     Rx packets:              4745760  (1178 Kpps, 2204 cycles/pkt)\n  \
                     Tx packets:              4745728  (1178 Kpps)\n\
-                    pmd thread numa_id 0 core_id 0:\n  Rx packets:   5  (22 Kpps, 2 cycles/pkt)\n";
-        assert_eq!(received_rate(text), Some(1_200_000.0));
-        assert_eq!(received_rate("nothing"), None);
+                    pmd thread numa_id 0 core_id 0:\n  Rx packets:   240  (22 Kpps, 2 cycles/pkt)\n";
+        let reading = Reading::parse(text).unwrap();
+        assert_eq!((reading.received, reading.sent), (4_746_000.0, 4_745_728.0));
+        let before = Reading {
+            seconds: 2.0,
+            received: 746_000.0,
+            sent: 0.0,
+        };
+        assert_eq!(reading.rate_since(&before), 2_000_000.0);
+        assert_eq!(Reading::parse("nothing"), None);
     }
 }

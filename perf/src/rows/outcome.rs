@@ -2,7 +2,7 @@
 
 use super::{Check, Effort, Outcome};
 use crate::cell::{Cell, Compared, Spread};
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::subject::{Knobs, Measured};
 use crate::traffic::Traffic;
 use std::collections::BTreeMap;
@@ -49,11 +49,19 @@ pub(super) fn ratio(compared: &Compared) -> Result<Outcome, String> {
         Spread::of(&subject).millions(),
         Spread::of(&peer).millions()
     );
+    let peer_forwards = |run: &peer::Measured| run.forwarded.is_none_or(|share| share > 0.99);
     Ok(Outcome {
         value: ratio.median,
         spread: (ratio.min, ratio.max),
         samples: BTreeMap::from([("ringfence_pps".into(), subject), ("peer_pps".into(), peer)]),
-        checks: vec![books(&compared.subject), all_forwarded(&compared.subject)],
+        checks: vec![
+            books(&compared.subject),
+            all_forwarded(&compared.subject),
+            Check {
+                what: "the peer forwards what it receives".to_owned(),
+                holds: compared.peer.iter().all(peer_forwards),
+            },
+        ],
         facts: facts(&[("cell", compared)])?,
         told,
         command: compared.cell.command(),
