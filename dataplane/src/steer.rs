@@ -41,7 +41,7 @@ impl Steering {
         )]
         let shares = std::array::from_fn(|share| (share * workers / SHARES) as u8);
         Self {
-            secrets: secrets.map(|secret| secret | 1),
+            secrets: secrets.map(scattered),
             shares,
             // Those of every core: what they call a flow is dealt as one.
             parse: options.parse,
@@ -115,6 +115,15 @@ fn plain_pair(frame: &[u8]) -> Option<(Address, Address)> {
     let plain = Plain::ipv4(rest).or_else(|| Plain::ipv6(rest))?;
     let is_plain = plain.udp().is_some() || plain.tcp().is_some();
     is_plain.then_some((plain.ip.src, plain.ip.dst))
+}
+
+/// A secret whose bits are all in play, whatever was drawn: the last step of splitmix64 (Steele et al.
+/// 2014), odd so that no factor is 0.
+const fn scattered(secret: u64) -> u64 {
+    let z = secret.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) | 1
 }
 
 #[inline(always)]
