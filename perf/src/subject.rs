@@ -62,7 +62,7 @@ pub(crate) struct Measured {
     pub(crate) fresh_rate: Option<f64>,
     /// Packets forwarded, of those received, 0 to 1.
     pub(crate) forwarded: f64,
-    /// Received less sent less dropped by reason, at the end: 0.
+    /// What came to each core less what it sent, dropped by reason or handed on, at the end: 0.
     pub(crate) unaccounted: i128,
     /// Packets of flows less those recorded, in the cache and shed, at the end: 0.
     pub(crate) unrecorded: i128,

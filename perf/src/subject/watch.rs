@@ -262,6 +262,21 @@ fn settle_scan(running: &Running, drain: &mut Drain) -> Result<(), String> {
     drain.drain_until(Instant::now() + COMMIT)
 }
 
+/// What came to a core, from its ports and from other workers, less what became of it: 0, at every
+/// commit of every core.
+fn unaccounted(core: &CoreCounters) -> i128 {
+    let came = core.rx_packets
+        + core.steered_in_packets
+        + core.returned_in_packets
+        + core.returned_answers;
+    let went = core.tx_packets
+        + core.mirror_packets
+        + core.dropped_packets()
+        + core.steered_out_packets
+        + core.returned_out_packets;
+    (i128::from(came) - i128::from(went)).abs()
+}
+
 fn figures(readings: &[Reading], last: &Reading) -> Result<Measured, String> {
     let [first, .., end] = readings else {
         return Err("the run was shorter than a second".into());
@@ -271,7 +286,6 @@ fn figures(readings: &[Reading], last: &Reading) -> Result<Measured, String> {
         .map(|(before, now)| now.rate_since(before, |core| core.rx_packets))
         .collect();
     let received = last.sum(|core| core.rx_packets);
-    let ended = last.sum(|core| core.tx_packets + core.mirror_packets + core.dropped_packets());
     let told = last.sum(|core| core.recorded_packets + core.cached_packets + core.shed_packets);
     let mut measured = Measured {
         rate: crate::median(&mut rates.clone()),
@@ -281,7 +295,7 @@ fn figures(readings: &[Reading], last: &Reading) -> Result<Measured, String> {
         scan_rate: end.generated_since(first, |counts| counts.scan),
         fresh_rate: end.generated_since(first, |counts| counts.fresh),
         forwarded: last.sum(|core| core.tx_packets) as f64 / received.max(1) as f64,
-        unaccounted: i128::from(received) - i128::from(ended),
+        unaccounted: last.cores.iter().map(unaccounted).sum(),
         unrecorded: i128::from(last.sum(|core| core.flow_packets)) - i128::from(told),
         flows_cached: last.sum(|core| core.flows_cached),
         flows_established: last.sum(|core| core.flows_established),
