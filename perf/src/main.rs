@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod capture;
 mod cell;
 mod first_look;
 mod generator;

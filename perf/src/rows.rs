@@ -286,6 +286,22 @@ pub(crate) const ALL: &[Row] = &[
         profile: Profile::Full,
         run: crate::micro::classify::row,
     },
+    Row {
+        name: "capture-10k",
+        what: "capture to flow records, one core, 10k flows, against the best of softflowd, nfpcapd, pmacctd",
+        unit: "x the best",
+        target: Target::AtLeast(4.0),
+        profile: Profile::Full,
+        run: |effort| crate::capture::row(10_000, effort),
+    },
+    Row {
+        name: "capture-1m",
+        what: "the same with 1M flows",
+        unit: "x the best",
+        target: Target::AtLeast(15.0),
+        profile: Profile::Full,
+        run: |effort| crate::capture::row(1_000_000, effort),
+    },
 ];
 
 #[cfg(test)]

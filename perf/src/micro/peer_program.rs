@@ -83,7 +83,7 @@ pub(crate) fn eal_arguments(core: usize, memory_mb: u32, hugepages: bool) -> Vec
 /// # Errors
 /// A sentence: it did not start, failed, or its last line is not `count` numbers.
 pub(crate) fn numbers(command: &mut Command, count: usize) -> Result<Vec<f64>, String> {
-    let name = format!("{:?}", command.get_args().nth(5).unwrap_or_default());
+    let name = format!("{:?}", command.get_args().nth(6).unwrap_or_default());
     let output = command
         .output()
         .map_err(|error| format!("{name} did not start: {error}"))?;
