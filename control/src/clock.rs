@@ -25,3 +25,11 @@ pub fn today() -> jiff::civil::Date {
 pub fn today_days() -> u32 {
     u32::try_from(now_ns() / (86_400 * 1_000_000_000)).unwrap_or(u32::MAX)
 }
+
+/// Processor time of this thread, nanoseconds.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+}

@@ -5,7 +5,7 @@
 
 use crate::config::CollectorConfig;
 use crate::exporter::ExportQueues;
-use crate::flow::{StoredFlow, is_readable};
+use crate::flow::is_readable;
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
 use abi::ring::ConsumerError;
@@ -104,35 +104,17 @@ impl Collector {
         config: &CollectorConfig,
         sinks: Sinks,
     ) -> Result<Self, ConsumerError> {
-        let mut consumers = Vec::new();
-        for worker in 0..region.workers() {
-            if let Some(consumer) = region.attach(worker, std::process::id()) {
-                consumers.push(consumer?);
-            }
-        }
-        let rings: Arc<[RingProgress]> = consumers
-            .iter()
-            .map(|c| {
-                let ring = RingProgress::default();
-                ring.start.store(c.cursor(), Ordering::Relaxed);
-                ring.cursor.store(c.cursor(), Ordering::Relaxed);
-                ring.backlog.store(c.backlog(), Ordering::Relaxed);
-                ring.capacity.store(c.capacity(), Ordering::Relaxed);
-                ring
-            })
-            .collect();
+        let drain = Drain::attach(region, config.batch_records, sinks)?;
+        let rings = Arc::clone(&drain.rings);
         let orders = Arc::new(Orders::default());
         let failed = Arc::new(Mutex::new(None));
         let empty_rounds = Arc::new(AtomicU64::new(0));
         let work = Work {
-            rings: Arc::clone(&rings),
+            drain,
             orders: Arc::clone(&orders),
             failed: Arc::clone(&failed),
             empty_rounds: Arc::clone(&empty_rounds),
-            consumers,
-            sinks,
             sleep_max: config.sleep_max.0,
-            batch: vec![empty_record(); config.batch_records],
         };
         let thread = std::thread::Builder::new()
             .name("collector".to_owned())
@@ -194,52 +176,48 @@ fn empty_record() -> FlowRecord {
     <FlowRecord as zerocopy::FromZeros>::new_zeroed()
 }
 
-struct Work {
+/// Takes records out of the rings of one region and hands them on.
+#[derive(Debug)]
+pub struct Drain {
     rings: Arc<[RingProgress]>,
-    orders: Arc<Orders>,
-    failed: Arc<Mutex<Option<String>>>,
-    empty_rounds: Arc<AtomicU64>,
     consumers: Vec<Consumer>,
     sinks: Sinks,
-    sleep_max: Duration,
     batch: Vec<FlowRecord>,
 }
 
-/// First sleep after a round that found nothing.
-const SLEEP_MIN: Duration = Duration::from_micros(50);
-
-impl Work {
-    fn run(mut self) {
-        let mut sleep = SLEEP_MIN;
-        // What may still be read after the order to end: every ring once.
-        let mut rounds_left = None;
-        loop {
-            let ending = self.orders.drain_and_end.load(Ordering::Acquire);
-            let taken = match self.round() {
-                Ok(taken) => taken,
-                Err(error) => {
-                    tracing::error!(%error, "a record ring cannot be read any longer");
-                    *self.failed.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some(error.to_string());
-                    return;
-                }
-            };
-            if taken == 0 {
-                self.empty_rounds.fetch_add(1, Ordering::AcqRel);
-            }
-            if ending {
-                let left = rounds_left.get_or_insert_with(|| self.rounds_to_read_all());
-                if taken == 0 || *left == 0 {
-                    return;
-                }
-                *left -= 1;
-            } else if taken == 0 {
-                std::thread::sleep(sleep);
-                sleep = (sleep * 2).min(self.sleep_max);
-            } else {
-                sleep = SLEEP_MIN;
+impl Drain {
+    /// Takes the consumer's seat of every ring.
+    ///
+    /// # Errors
+    /// A ring whose seat is contended by another process.
+    pub fn attach(
+        region: &RegionView,
+        batch_records: usize,
+        sinks: Sinks,
+    ) -> Result<Self, ConsumerError> {
+        let mut consumers = Vec::new();
+        for worker in 0..region.workers() {
+            if let Some(consumer) = region.attach(worker, std::process::id()) {
+                consumers.push(consumer?);
             }
         }
+        let rings = consumers
+            .iter()
+            .map(|c| {
+                let ring = RingProgress::default();
+                ring.start.store(c.cursor(), Ordering::Relaxed);
+                ring.cursor.store(c.cursor(), Ordering::Relaxed);
+                ring.backlog.store(c.backlog(), Ordering::Relaxed);
+                ring.capacity.store(c.capacity(), Ordering::Relaxed);
+                ring
+            })
+            .collect();
+        Ok(Self {
+            rings,
+            consumers,
+            sinks,
+            batch: vec![empty_record(); batch_records],
+        })
     }
 
     fn rounds_to_read_all(&self) -> u64 {
@@ -253,12 +231,15 @@ impl Work {
     }
 
     /// Takes at most one batch from each ring; gives how many records.
-    fn round(&mut self) -> Result<usize, ConsumerError> {
+    ///
+    /// # Errors
+    /// A ring that another process has taken over, or that is broken.
+    pub fn round(&mut self) -> Result<usize, ConsumerError> {
         let mut taken = 0;
         for (consumer, ring) in self.consumers.iter_mut().zip(self.rings.iter()) {
             let count = consumer.read(&mut self.batch)?;
             if count > 0 {
-                let records = self.batch.get(..count).unwrap_or_default();
+                let records = self.batch.get_mut(..count).unwrap_or_default();
                 deliver(&self.sinks, ring, records);
                 // Only now: records that were not handed on are read again by a successor.
                 consumer.release()?;
@@ -271,23 +252,76 @@ impl Work {
     }
 }
 
-fn deliver(sinks: &Sinks, ring: &RingProgress, records: &[FlowRecord]) {
-    let readable: Vec<StoredFlow> = records
-        .iter()
-        .filter(|r| is_readable(r))
-        .map(|record| StoredFlow {
-            seq: 0,
-            record: *record,
-        })
-        .collect();
-    let unreadable = records.len() - readable.len();
+struct Work {
+    drain: Drain,
+    orders: Arc<Orders>,
+    failed: Arc<Mutex<Option<String>>>,
+    empty_rounds: Arc<AtomicU64>,
+    sleep_max: Duration,
+}
+
+/// First sleep after a round that found nothing.
+const SLEEP_MIN: Duration = Duration::from_micros(50);
+
+impl Work {
+    fn run(mut self) {
+        let mut sleep = SLEEP_MIN;
+        // What may still be read after the order to end: every ring once.
+        let mut rounds_left = None;
+        loop {
+            let ending = self.orders.drain_and_end.load(Ordering::Acquire);
+            let taken = match self.drain.round() {
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::error!(%error, "a record ring cannot be read any longer");
+                    *self.failed.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(error.to_string());
+                    return;
+                }
+            };
+            if taken == 0 {
+                self.empty_rounds.fetch_add(1, Ordering::AcqRel);
+            }
+            if ending {
+                let left = rounds_left.get_or_insert_with(|| self.drain.rounds_to_read_all());
+                if taken == 0 || *left == 0 {
+                    return;
+                }
+                *left -= 1;
+            } else if taken == 0 {
+                std::thread::sleep(sleep);
+                sleep = (sleep * 2).min(self.sleep_max);
+            } else {
+                sleep = SLEEP_MIN;
+            }
+        }
+    }
+}
+
+fn deliver(sinks: &Sinks, ring: &RingProgress, records: &mut [FlowRecord]) {
     let packets: u64 = records.iter().map(|r| r.packets_fwd + r.packets_rev).sum();
-    sinks.hits.count(readable.iter().map(|f| &f.record));
+    let count = records.len();
+    let readable = sort_out(records);
+    let unreadable = count - readable.len();
+    sinks.hits.count(readable.iter());
     let batch = sinks.recent.add(readable);
     sinks.export.offer(&batch);
-    ring.collected
-        .fetch_add(records.len() as u64, Ordering::Relaxed);
+    ring.collected.fetch_add(count as u64, Ordering::Relaxed);
     ring.unreadable
         .fetch_add(unreadable as u64, Ordering::Relaxed);
     ring.packets.fetch_add(packets, Ordering::Relaxed);
+}
+
+/// The readable records, in their order. Nearly always that is all of them, and nothing is moved.
+fn sort_out(records: &mut [FlowRecord]) -> &[FlowRecord] {
+    let mut kept = 0;
+    for at in 0..records.len() {
+        if is_readable(&records[at]) {
+            if kept != at {
+                records[kept] = records[at];
+            }
+            kept += 1;
+        }
+    }
+    &records[..kept]
 }

@@ -4,6 +4,9 @@
 //! the dictionaries of the last [`EPOCHS_MAX`] epochs; what is older is named by the newest one and
 //! marked.
 
+mod services;
+
+use self::services::ServiceNames;
 use abi::image::{RuleMode, Tier};
 use abi::{FlowRecord, Mode};
 use acl::{PolicyImage, Prefix, Service};
@@ -24,16 +27,16 @@ pub struct Dictionary {
     pub segments: Vec<Arc<str>>,
     identities: Vec<IdentityNames>,
     rules: Arc<ById<RuleNames>>,
-    hosts: HashMap<[u8; 16], Arc<str>>,
+    hosts: HashMap<Host, Arc<str>, BuildHasherDefault<HostHasher>>,
     prefixes: Vec<(Prefix, Arc<str>)>,
-    services: Vec<(acl::PortRange, Arc<str>)>,
+    services: ServiceNames,
 }
 
 /// A set of segments.
 #[derive(Clone, Debug)]
 pub struct IdentityNames {
     /// Their names.
-    pub segments: Vec<Arc<str>>,
+    pub segments: Arc<[Arc<str>]>,
     /// Their names, comma separated.
     pub joined: Arc<str>,
     /// The same set has the same id in every revision: a hash of the names.
@@ -63,6 +66,42 @@ fn rule_names(rule: acl::Rule<'_>) -> (u64, RuleNames) {
         mode: rule.mode,
     };
     (rule.id, names)
+}
+
+/// An address as a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Host(u128);
+
+impl std::hash::Hash for Host {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.0);
+    }
+}
+
+/// Hash of a workload's address. Only the policy's author chooses what stands in the map, and
+/// records only ask, so that speed counts and a key does not.
+#[derive(Clone, Copy, Debug, Default)]
+struct HostHasher(u64);
+
+impl Hasher for HostHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u128(u128::from(*byte));
+        }
+    }
+
+    fn write_u128(&mut self, address: u128) {
+        // Both halves of a product of the halves: every bit of the address reaches every other.
+        let half = |shift: u32| u64::try_from((address >> shift) & u128::from(u64::MAX));
+        let [low, high] = [half(0), half(64)].map(|half| u128::from(half.unwrap_or(0) ^ self.0));
+        let product = (low ^ 0x9e37_79b9_7f4a_7c15) * (high ^ 0xe703_7ed1_a0b4_28db);
+        let folded = (product ^ (product >> 64)) & u128::from(u64::MAX);
+        self.0 = u64::try_from(folded).unwrap_or(0);
+    }
 }
 
 /// A map by rule id. Ids are hashes of names already.
@@ -114,7 +153,7 @@ impl Dictionary {
         let segments: Vec<Arc<str>> = image.segments().map(|s| s.name.into()).collect();
         let identities = (0..image.identity_count())
             .map(|identity| {
-                let names: Vec<Arc<str>> = image
+                let names: Arc<[Arc<str>]> = image
                     .segments_of(identity)
                     .filter_map(|s| segments.get(usize::try_from(s).ok()?).cloned())
                     // `any` is every address's segment and says nothing.
@@ -133,38 +172,26 @@ impl Dictionary {
             Some(before) => Arc::clone(&before.rules),
             None => Arc::new(image.rules().map(rule_names).collect()),
         };
-        let (mut hosts, mut prefixes) = (HashMap::new(), Vec::new());
+        let (mut hosts, mut prefixes) = (HashMap::default(), Vec::new());
         for workload in image.workloads() {
             let name: Arc<str> = workload.name.into();
             for prefix in workload.prefixes() {
                 if prefix.length == 128 {
-                    hosts.insert(prefix.address, Arc::clone(&name));
+                    hosts.insert(Host(u128::from_be_bytes(prefix.address)), Arc::clone(&name));
                 } else {
                     prefixes.push((prefix, Arc::clone(&name)));
                 }
             }
         }
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.length));
-        let mut services: Vec<(acl::PortRange, Arc<str>)> = image
-            .services()
-            .flat_map(|s| {
-                let name: Arc<str> = s.name.into();
-                s.ports()
-                    .map(move |range| (range, Arc::clone(&name)))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        // The narrowest range names a port; a range over every protocol names nothing.
-        services.retain(|(range, _)| range.proto.is_some());
-        services.sort_by_key(|(range, _)| range.high - range.low);
         Self {
-            image,
             segments,
             identities,
             rules,
             hosts,
             prefixes,
-            services,
+            services: ServiceNames::new(&image),
+            image,
         }
     }
 
@@ -214,21 +241,20 @@ impl Dictionary {
     /// The workload that has an address.
     #[must_use]
     pub fn workload(&self, address: &[u8; 16]) -> Option<&Arc<str>> {
-        self.hosts.get(address).or_else(|| {
-            self.prefixes
-                .iter()
-                .find(|(prefix, _)| prefix.covers(address))
-                .map(|(_, name)| name)
-        })
+        self.hosts
+            .get(&Host(u128::from_be_bytes(*address)))
+            .or_else(|| {
+                self.prefixes
+                    .iter()
+                    .find(|(prefix, _)| prefix.covers(address))
+                    .map(|(_, name)| name)
+            })
     }
 
     /// The service that contains a port.
     #[must_use]
     pub fn service(&self, service: &Service) -> Option<&Arc<str>> {
-        self.services
-            .iter()
-            .find(|(range, _)| range.covers(service))
-            .map(|(_, name)| name)
+        self.services.of(service)
     }
 
     /// A rule by its stable id.

@@ -257,12 +257,12 @@ impl App {
                 !abi::Action::from_byte(stored.record.enforced).is_some_and(abi::Action::permits);
             let [src, dst] = namer.naming(stored.record.epoch).identities(&stored.record);
             let flows = stored.record.as_aggregate().map_or(1, |a| a.flows);
-            for name in src.iter().flat_map(|i| &i.segments) {
+            for name in src.iter().flat_map(|i| i.segments.iter()) {
                 let seen = seen.entry(name.clone()).or_default();
                 seen.from += flows;
                 seen.denied += if denied { flows } else { 0 };
             }
-            for name in dst.iter().flat_map(|i| &i.segments) {
+            for name in dst.iter().flat_map(|i| i.segments.iter()) {
                 let both = src.is_some_and(|i| i.segments.contains(name));
                 let seen = seen.entry(name.clone()).or_default();
                 seen.to += flows;

@@ -2,6 +2,7 @@
 //! what they read too slowly, counted.
 
 use crate::flow::StoredFlow;
+use abi::FlowRecord;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,16 +91,22 @@ impl RecentFlows {
     }
 
     /// Adds a batch, gives its flows their `seq`, and hands it to the followers.
-    pub fn add(&self, mut flows: Vec<StoredFlow>) -> Batch {
+    pub fn add(&self, records: &[FlowRecord]) -> Batch {
         let mut state = self.state();
-        for flow in &mut flows {
-            state.last_seq += 1;
-            flow.seq = state.last_seq;
-        }
-        let batch: Batch = flows.into();
+        // The one copy of a record that control makes; of a known length, so that there is no other.
+        let first = state.last_seq + 1;
+        let batch: Batch = records
+            .iter()
+            .enumerate()
+            .map(|(at, record)| StoredFlow {
+                seq: first + at as u64,
+                record: *record,
+            })
+            .collect();
         if batch.is_empty() {
             return batch;
         }
+        state.last_seq += batch.len() as u64;
         state.kept += batch.len();
         state.batches.push_back(Arc::clone(&batch));
         while state.kept > self.flows_max {
@@ -196,9 +203,8 @@ mod tests {
         RecentFlows::new(&config)
     }
 
-    fn flows(count: usize) -> Vec<StoredFlow> {
-        let record = <abi::FlowRecord as zerocopy::FromZeros>::new_zeroed();
-        vec![StoredFlow { seq: 0, record }; count]
+    fn flows(count: usize) -> Vec<FlowRecord> {
+        vec![<FlowRecord as zerocopy::FromZeros>::new_zeroed(); count]
     }
 
     fn seqs(snapshot: &Snapshot) -> Vec<u64> {
@@ -213,7 +219,7 @@ mod tests {
         ) {
             let store = store(recent_max);
             for size in &batches {
-                store.add(flows(*size));
+                store.add(&flows(*size));
             }
             let total: usize = batches.iter().sum();
             let kept = total.min(recent_max);
@@ -227,12 +233,12 @@ mod tests {
     #[test]
     fn a_follower_gets_what_comes_after_the_snapshot_and_no_more_than_its_queue_holds() {
         let store = store(100);
-        store.add(flows(3));
+        store.add(&flows(3));
         let (snapshot, mut receiver) = store.follow().unwrap();
         assert_eq!(seqs(&snapshot), [1, 2, 3]);
-        store.add(flows(2));
-        store.add(flows(1));
-        store.add(flows(4));
+        store.add(&flows(2));
+        store.add(&flows(1));
+        store.add(&flows(4));
         assert_eq!(receiver.try_recv().unwrap()[0].seq, 4);
         assert_eq!(receiver.try_recv().unwrap()[0].seq, 6);
         assert!(receiver.try_recv().is_err());

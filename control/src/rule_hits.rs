@@ -1,7 +1,7 @@
 //! What each rule decided since this process started.
 
+use crate::names::ById;
 use abi::FlowRecord;
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// Rules that are counted; records of further ones are counted together, without a name.
@@ -27,7 +27,7 @@ pub struct RuleHits {
 /// Hits by stable rule id.
 #[derive(Debug, Default)]
 pub struct HitCounters {
-    rules: Mutex<HashMap<u64, RuleHits>>,
+    rules: Mutex<ById<RuleHits>>,
 }
 
 impl HitCounters {
@@ -68,8 +68,9 @@ impl HitCounters {
 }
 
 /// The counter of a rule; id 0 stands for those beyond [`RULES_MAX`].
-fn entry(rules: &mut HashMap<u64, RuleHits>, id: u64) -> &mut RuleHits {
-    let id = if rules.len() < RULES_MAX || rules.contains_key(&id) {
+fn entry(rules: &mut ById<RuleHits>, id: u64) -> &mut RuleHits {
+    let room = rules.len() < RULES_MAX;
+    let id = if room || rules.contains_key(&id) {
         id
     } else {
         0

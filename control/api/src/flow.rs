@@ -32,9 +32,9 @@ pub struct Flow {
     /// Workload of the responder.
     pub dst_name: Option<Arc<str>>,
     /// Segments of the initiator.
-    pub src_segments: Vec<Arc<str>>,
+    pub src_segments: Arc<[Arc<str>]>,
     /// Segments of the responder.
-    pub dst_segments: Vec<Arc<str>>,
+    pub dst_segments: Arc<[Arc<str>]>,
     /// By which policy the ends were named.
     pub named_by: NamedBy,
     /// IP protocol number.

@@ -286,6 +286,9 @@ Example:
         text: bool,
     },
     /// Rules of the policy in force and what each has decided
+    #[command(after_long_help = "\
+Hits are counted as records come: when a flow ends, is denied, or at its active timeout. What an
+idle or short flow did shows up to some seconds later.")]
     Rules,
     /// Revisions: when, by whom, which is in force
     Log,
@@ -389,6 +392,13 @@ pub struct DoctorArgs {
     /// Dataplane configuration to look at [default: /etc/ringfence/dataplane.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Print what this configuration carries, and what of it gives out first, instead
+    #[arg(long)]
+    pub capacity: bool,
+    /// NUMA nodes that workers, ports and memory are spread over, for --capacity
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "capacity",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
+    pub nodes: u64,
 }
 
 /// `ringfence top`

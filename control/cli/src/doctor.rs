@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use api::policy::PolicyState;
 use api::status::{Check, CheckState};
-use api::{Doctor, Ports, Status, endpoint};
+use api::{Doctor, Ports, Stages, Status, endpoint};
 
 use crate::args::DoctorArgs;
+use crate::capacity::{self, Costs, Setup};
 use crate::client::Client;
 use crate::configuration;
 use crate::error::CliError;
@@ -30,6 +31,9 @@ pub(crate) async fn doctor(
     json: bool,
     output: Output,
 ) -> Result<Exit, CliError> {
+    if args.capacity {
+        return capacity(args, client, json, output).await;
+    }
     let mut doctor = Doctor { checks: host(args) };
     doctor.checks.extend(socket(client.socket()));
     match client.get::<Status>(endpoint::STATUS, &()).await {
@@ -64,6 +68,41 @@ pub(crate) async fn doctor(
         .iter()
         .any(|check| check.state == CheckState::Failed);
     Ok(if failed { Exit::No } else { Exit::Ok })
+}
+
+/// Computes what the running configuration carries.
+async fn capacity(
+    args: &DoctorArgs,
+    client: &Client,
+    json: bool,
+    output: Output,
+) -> Result<Exit, CliError> {
+    let status = client.get::<Status>(endpoint::STATUS, &()).await?.value;
+    let ports = client.get::<Ports>(endpoint::PORTS, &()).await?.value.ports;
+    let stages = client.get::<Stages>(endpoint::STAGES, &()).await?.value;
+    let workers = &status.dataplane.workers;
+    let speeds: Vec<u64> = ports.iter().map(|port| port.link_mbps).collect();
+    let known = !speeds.is_empty() && speeds.iter().all(|mbps| *mbps > 0);
+    let setup = Setup {
+        workers: workers.len() as u64,
+        ports: ports.len() as u64,
+        ports_gbps: known.then(|| speeds.iter().sum::<u64>() as f64 / 1e3),
+        nodes: args.nodes,
+        flows_max: workers.iter().map(|worker| worker.flows_max).sum(),
+        ring_records: workers.iter().map(|worker| worker.ring_max).sum(),
+    };
+    let costs = Costs::recorded().map_err(|error| CliError::Output(io::Error::other(error)))?;
+    let (cycles, packets) = (stages.total.cycles(), stages.total.packets());
+    let measured = packets > 0 && stages.tsc_hz > 0;
+    let live_ns = measured.then(|| cycles as f64 / packets as f64 * 1e9 / stages.tsc_hz as f64);
+    let found = capacity::capacity(&costs, setup, live_ns);
+    if json {
+        let text = serde_json::to_vec(&found).map_err(|error| CliError::Output(error.into()))?;
+        output.json(&text)?;
+    } else {
+        output.page(&print::capacity(&found))?;
+    }
+    Ok(Exit::Ok)
 }
 
 fn ok(name: &str, what: impl Into<String>) -> Check {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod capacity;
 pub mod client;
 pub mod collector_spec;
 mod commands;

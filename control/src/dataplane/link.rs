@@ -158,6 +158,9 @@ impl Link {
     }
 }
 
+/// How long after its start this process keeps quiet about a dataplane that is not there.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
 struct Keeper {
     dataplane: Arc<Dataplane>,
     events: mpsc::UnboundedSender<LinkEvent>,
@@ -170,6 +173,7 @@ impl Keeper {
         let config = self.dataplane.config.clone();
         let mut wait = config.reconnect_min.0;
         let mut last_error = String::new();
+        let began = std::time::Instant::now();
         loop {
             let mut talked = false;
             let ended = self.converse(&mut talked).await;
@@ -181,7 +185,8 @@ impl Keeper {
                 wait = config.reconnect_min.0;
             }
             let error = ended.to_string();
-            if error != last_error {
+            // At a start both processes come up side by side: that one is late is no news yet.
+            if error != last_error && (talked || began.elapsed() >= START_PATIENCE) {
                 tracing::warn!(socket = %self.dataplane.socket.display(), %error,
                     "no link to the dataplane, trying on");
                 last_error = error;

@@ -1,6 +1,7 @@
 //! One printer for every answer of the API: values in, a [`Page`](crate::page::Page) out.
 
 mod accounting;
+mod capacity;
 mod doctor;
 mod explain;
 mod flows;
@@ -11,6 +12,7 @@ mod status;
 mod top;
 
 pub use accounting::accounting;
+pub use capacity::capacity;
 pub use doctor::{doctor, doctor_summary};
 pub use explain::explain;
 pub use flows::{flow_header, flow_line, flows};
