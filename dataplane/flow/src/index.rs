@@ -299,6 +299,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::HashKey;
     use std::collections::BTreeMap;
 
     /// splitmix64: hashes for tests.
@@ -390,6 +391,65 @@ mod tests {
             assert!(index.remove(same, slot));
         }
         assert_eq!(guests(&index), 0);
+    }
+
+    /// Keys as someone who aims at a bucket would choose them: consecutive hosts and ports.
+    fn aimed_key(n: u32) -> crate::FlowKey {
+        let [a, b, c, d] = n.to_be_bytes();
+        let tuple = crate::Tuple {
+            src: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, a, b, c],
+            dst: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1],
+            src_port: 1024 + u16::from(d),
+            dst_port: 80,
+            proto: crate::proto::TCP,
+        };
+        crate::FlowKey::new(&tuple, 0).0
+    }
+
+    #[test]
+    fn keys_that_collide_under_one_seed_do_not_under_another() {
+        const BUCKETS: usize = 512;
+        let index = Index::new(BUCKETS * BUCKET_FLOWS).unwrap();
+        assert_eq!(index.buckets.len(), BUCKETS);
+        let place = |key: &HashKey, n: u32| index.primary(key.of(&aimed_key(n)));
+        let known = HashKey::new([1, 2]);
+        let aimed: Vec<u32> = (0..1 << 20).filter(|n| place(&known, *n) == 7).collect();
+        assert!(aimed.len() > 1900, "{} keys for one bucket", aimed.len());
+        for seed in 0..16 {
+            let key = HashKey::new([seed, 77]);
+            let mut loads = [0_u32; BUCKETS];
+            for n in &aimed {
+                loads[place(&key, *n)] += 1;
+            }
+            // Four a bucket on average; by chance a bucket has 20 once in a million tries.
+            let worst = loads.iter().max().copied().unwrap();
+            assert!(worst < 20, "seed {seed}: a bucket would get {worst}");
+        }
+    }
+
+    #[test]
+    fn even_with_the_seed_known_a_bucket_holds_no_more_and_the_others_are_found() {
+        let known = HashKey::new([1, 2]);
+        let hash_of = |n: u32| known.of(&aimed_key(n));
+        let mut index = Index::new(1000).unwrap();
+        let other = 100_000_000;
+        assert!(index.insert(FlowHash(mix(9)), other, |_| FlowHash(mix(9))));
+        let (primary, secondary) = (index.primary(hash_of(0)), index.secondary(hash_of(0)));
+        let aimed = (0..1 << 22).filter(|n| {
+            let places = (index.primary(hash_of(*n)), index.secondary(hash_of(*n)));
+            places == (primary, secondary) || places == (secondary, primary)
+        });
+        let aimed: Vec<u32> = aimed.take(100).collect();
+        assert_eq!(aimed.len(), 100);
+        let kept: Vec<u32> = aimed
+            .into_iter()
+            .filter(|n| index.insert(hash_of(*n), *n, hash_of))
+            .collect();
+        assert!(kept.len() <= 2 * BUCKET_SLOTS && kept.len() >= 2 * CROWDED);
+        for n in kept {
+            assert_eq!(index.find(hash_of(n), |s| s == n), Some(n));
+        }
+        assert_eq!(index.find(FlowHash(mix(9)), |s| s == other), Some(other));
     }
 
     #[test]
