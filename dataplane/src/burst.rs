@@ -519,18 +519,19 @@ impl Core {
         if self.holds(Condition::FlowTableFull, packet.is_without_context) {
             return Err(self.without_state(packet));
         }
-        let decision = self.decide_new(packet, headers, ingress)?;
+        let (ends, decision) = self.decide_new(packet, headers, ingress)?;
         let path = headers.map_or_else(Path::default, |read| path(read, &self.options.key));
         let new = NewFlow {
             facts: &packet.seen.facts,
             path: &path,
             ingress_port: ingress.port,
         };
-        match self.flows.insert(
+        match self.flows.insert_judged(
             packet.hash,
             &packet.seen.key,
             packet.seen.side,
             &new,
+            &ends,
             packet.now,
             &mut self.sink,
         ) {

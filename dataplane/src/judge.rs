@@ -112,12 +112,12 @@ impl Core {
         packet: &Packet,
         headers: Option<&Headers>,
         ingress: Ingress,
-    ) -> Result<Decision, Disposition> {
+    ) -> Result<(Ends, Decision), Disposition> {
         let KeyedPacket { key, side, facts } = &packet.seen;
         let ends = self.flows.ends_of_new(key, *side, facts);
         let decision = self.decide_flow(packet, headers, &ends);
         if decision.enforced.permits() {
-            return Ok(decision);
+            return Ok((ends, decision));
         }
         let reason = denial_reason(&decision);
         let attempt = Attempt {
@@ -131,7 +131,7 @@ impl Core {
             dropped: ingress.egress.map(|_| reason),
         };
         if !self.flows.fold_denied(&attempt, packet.now, &mut self.sink) {
-            return Ok(decision);
+            return Ok((ends, decision));
         }
         self.counters.flow_packets += 1;
         self.count_verdict(verdict_of(&decision));

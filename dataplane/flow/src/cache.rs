@@ -342,6 +342,45 @@ impl FlowCache {
         {
             return Admission::Joined(index);
         }
+        let began = self.initiator(key, side, &new.facts.transport);
+        self.insert_absent(hash, key, side, new, began, now, sink)
+    }
+
+    /// As [`FlowCache::insert`], where the caller has just seen that there is no entry and has judged
+    /// the flow by its [`FlowCache::ends_of_new`].
+    ///
+    /// # Bounded work
+    /// At most one flow gives way; the index moves at most one resident.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of insert, and what was judged"
+    )]
+    pub fn insert_judged(
+        &mut self,
+        hash: FlowHash,
+        key: &FlowKey,
+        side: Side,
+        new: &NewFlow<'_>,
+        ends: &Ends,
+        now: u64,
+        sink: &mut impl RecordSink,
+    ) -> Admission {
+        debug_assert!(self.find(hash, key).is_none(), "the flow has an entry");
+        let began = (ends.initiator, ends.evidence);
+        self.insert_absent(hash, key, side, new, began, now, sink)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "those of insert, and who began")]
+    fn insert_absent(
+        &mut self,
+        hash: FlowHash,
+        key: &FlowKey,
+        side: Side,
+        new: &NewFlow<'_>,
+        began: (Side, InitiatorEvidence),
+        now: u64,
+        sink: &mut impl RecordSink,
+    ) -> Admission {
         if self.embryonic >= self.embryonic_max || self.free == NO_SLOT {
             if self.oldest == NO_SLOT {
                 self.counters.table_full += 1;
@@ -362,14 +401,21 @@ impl FlowCache {
             return Admission::Full;
         }
         self.free = self.cold[slot as usize].track[0];
-        self.open(slot, key, side, new, now);
+        self.open(slot, key, side, new, began, now);
         self.count(slot as usize, side, new.facts, now);
         Admission::New(self.flow_index(slot))
     }
 
     /// Fills a free slot.
-    fn open(&mut self, slot: u32, key: &FlowKey, side: Side, new: &NewFlow<'_>, now: u64) {
-        let (initiator, evidence) = self.initiator(key, side, &new.facts.transport);
+    fn open(
+        &mut self,
+        slot: u32,
+        key: &FlowKey,
+        side: Side,
+        new: &NewFlow<'_>,
+        (initiator, evidence): (Side, InitiatorEvidence),
+        now: u64,
+    ) {
         let path = self.keep_path(new.path, side, now);
         self.contexts.retain(key.context().into());
         let hot = &mut self.hot[slot as usize];
