@@ -412,6 +412,7 @@ impl PolicyService {
             workers: adoption.map_or(0, |a| a.workers),
             compile_us: in_force.compile_us,
             memberships_only: in_force.compiled.tables_kept,
+            preparation_us: adoption.map_or(0, |a| a.preparation_ns / 1000),
             adoption_us: adoption_us.unwrap_or(0),
             warnings: warned,
             counts: counts(&in_force),

@@ -27,6 +27,7 @@ fn records_come_out_named_counted_and_balanced() {
         (applied.epoch, applied.workers, applied.adoption_us),
         (1, 2, 42)
     );
+    assert_eq!(applied.preparation_us, 7000, "told apart from the adoption");
     let image = dataplane.image();
     for number in 0..40 {
         assert!(dataplane.push(usize::from(number % 2), &record(Some(&image), number)));

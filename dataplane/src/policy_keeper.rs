@@ -105,10 +105,11 @@ impl PolicyKeeper {
         elapsed: impl Fn() -> Duration,
     ) -> Message {
         match self.try_publish(epoch, bytes, &elapsed) {
-            Ok(published_to_adopted_ns) => Message::Adopted {
+            Ok((published, adopted)) => Message::Adopted {
                 epoch,
                 workers: self.workers,
-                published_to_adopted_ns,
+                received_to_published_ns: nanos(published),
+                published_to_adopted_ns: nanos(adopted.saturating_sub(published)),
             },
             Err((code, sentence)) => Message::Refused {
                 epoch,
@@ -118,12 +119,13 @@ impl PolicyKeeper {
         }
     }
 
+    /// When the cores were told, and when the last one had adopted, since the image had arrived.
     fn try_publish(
         &mut self,
         epoch: u64,
         bytes: Vec<u8>,
         elapsed: &impl Fn() -> Duration,
-    ) -> Result<u64, (RefusalCode, String)> {
+    ) -> Result<(Duration, Duration), (RefusalCode, String)> {
         let image =
             PolicyImage::check(bytes).map_err(|e| (RefusalCode::MalformedImage, e.to_string()))?;
         if image.epoch() != epoch {
@@ -140,12 +142,13 @@ impl PolicyKeeper {
         }
         let image = Arc::new(image);
         self.keep(image.bytes())?;
+        let published = elapsed();
         if let Err(error) = self.publisher.publish(&image) {
             self.keep_again();
             return Err((RefusalCode::NotAdopted, error.to_string()));
         }
         self.in_force = Some(image);
-        self.await_adoption(elapsed)
+        Ok((published, self.await_adoption(elapsed)?))
     }
 
     #[expect(
@@ -155,7 +158,7 @@ impl PolicyKeeper {
     fn await_adoption(
         &self,
         elapsed: &impl Fn() -> Duration,
-    ) -> Result<u64, (RefusalCode, String)> {
+    ) -> Result<Duration, (RefusalCode, String)> {
         let began = elapsed();
         while !self.publisher.is_adopted() {
             if elapsed().saturating_sub(began) > ADOPTION_PATIENCE {
@@ -170,7 +173,7 @@ impl PolicyKeeper {
         }
         let took = elapsed();
         self.publisher.reclaim();
-        Ok(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+        Ok(took)
     }
 
     /// Keeps the image for the next start: written beside, flushed, then renamed over the old one.
@@ -191,6 +194,10 @@ impl PolicyKeeper {
             eprintln!("policy: {sentence}");
         }
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn write_whole(dir: &Path, bytes: &[u8]) -> io::Result<()> {

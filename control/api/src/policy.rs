@@ -120,7 +120,11 @@ pub struct ApplyResult {
     /// Only memberships had changed: the tables of rules were kept from the policy before.
     #[serde(default)]
     pub memberships_only: bool,
-    /// From publish to the last core's adoption, microseconds.
+    /// From the image's arrival at the dataplane until the cores were told, microseconds: it was
+    /// checked and kept for the next start.
+    #[serde(default)]
+    pub preparation_us: u64,
+    /// From then, the publication, to the last core's adoption, microseconds.
     pub adoption_us: u64,
     /// What is legal and probably not meant.
     pub warnings: Vec<ErrorDetail>,

@@ -23,7 +23,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct Adoption {
     /// Cores.
     pub workers: u32,
-    /// From the image's arrival to the last core's adoption, nanoseconds.
+    /// From the image's arrival until the cores were told, nanoseconds: it was checked and kept.
+    pub preparation_ns: u64,
+    /// From then to the last core's adoption, nanoseconds.
     pub adoption_ns: u64,
 }
 
@@ -397,11 +399,13 @@ impl Talk {
             }
             Message::Adopted {
                 workers,
+                received_to_published_ns,
                 published_to_adopted_ns,
                 ..
             } => {
                 self.answer(Ok(Adoption {
                     workers,
+                    preparation_ns: received_to_published_ns,
                     adoption_ns: published_to_adopted_ns,
                 }))?;
             }

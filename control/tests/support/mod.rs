@@ -354,6 +354,7 @@ impl Talk {
                     &Message::Adopted {
                         epoch,
                         workers: 2,
+                        received_to_published_ns: 7_000_000,
                         published_to_adopted_ns,
                     },
                 );

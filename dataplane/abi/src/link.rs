@@ -119,7 +119,10 @@ pub enum Message {
         epoch: u64,
         /// Workers that adopted it.
         workers: u32,
-        /// From the last byte of `PublishImage` received to the last worker's adoption.
+        /// From the last byte of `PublishImage` received until the workers were told: the image was
+        /// checked and kept for the next start.
+        received_to_published_ns: u64,
+        /// From then to the last worker's adoption.
         published_to_adopted_ns: u64,
     },
     /// The image was not adopted; the policy in force stays.
@@ -275,9 +278,11 @@ fn encode_payload(message: &Message, out: &mut Vec<u8>) -> u16 {
         Message::Adopted {
             epoch,
             workers,
+            received_to_published_ns,
             published_to_adopted_ns,
         } => {
             out.extend_from_slice(&epoch.to_le_bytes());
+            out.extend_from_slice(&received_to_published_ns.to_le_bytes());
             out.extend_from_slice(&published_to_adopted_ns.to_le_bytes());
             out.extend_from_slice(&workers.to_le_bytes());
             KIND_ADOPTED
@@ -408,10 +413,12 @@ impl<'a> Payload<'a> {
             },
             KIND_ADOPTED => {
                 let epoch = self.u64()?;
+                let received_to_published_ns = self.u64()?;
                 let published_to_adopted_ns = self.u64()?;
                 Message::Adopted {
                     epoch,
                     workers: self.u32()?,
+                    received_to_published_ns,
                     published_to_adopted_ns,
                 }
             }

@@ -402,6 +402,7 @@ fn every_frame_is_as_long_as_its_table_says() {
             Message::Adopted {
                 epoch: 1,
                 workers: 1,
+                received_to_published_ns: 1,
                 published_to_adopted_ns: 1,
             },
         ),

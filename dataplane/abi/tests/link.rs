@@ -27,6 +27,7 @@ fn one_of_each() -> Vec<Message> {
         Message::Adopted {
             epoch: 3,
             workers: 2,
+            received_to_published_ns: 2_000_000,
             published_to_adopted_ns: 81_000,
         },
         Message::Refused {
@@ -64,10 +65,12 @@ fn frames_have_the_documented_bytes() {
     let adopted = Message::Adopted {
         epoch: 1,
         workers: 2,
+        received_to_published_ns: 4,
         published_to_adopted_ns: 3,
     };
-    let mut expected = b"RFL1\x04\0\0\0\x14\0\0\0\0\0\0\0".to_vec();
-    expected.extend_from_slice(b"\x01\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x02\0\0\0");
+    let mut expected = b"RFL1\x04\0\0\0\x1c\0\0\0\0\0\0\0".to_vec();
+    expected.extend_from_slice(b"\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0");
+    expected.extend_from_slice(b"\x03\0\0\0\0\0\0\0\x02\0\0\0");
     assert_eq!(frame(&adopted), expected);
     assert_eq!(frame(&Message::Shutdown), b"RFL1\x09\0\0\0\0\0\0\0\0\0\0\0");
 }
@@ -250,13 +253,16 @@ fn message() -> impl Strategy<Value = Message> {
             ),
         any::<u64>().prop_map(|bytes| Message::Region { bytes }),
         (any::<u64>(), image()).prop_map(|(epoch, image)| Message::PublishImage { epoch, image }),
-        any::<(u64, u32, u64)>().prop_map(|(epoch, workers, published_to_adopted_ns)| {
-            Message::Adopted {
-                epoch,
-                workers,
-                published_to_adopted_ns,
+        any::<(u64, u32, u64, u64)>().prop_map(
+            |(epoch, workers, received_to_published_ns, published_to_adopted_ns)| {
+                Message::Adopted {
+                    epoch,
+                    workers,
+                    received_to_published_ns,
+                    published_to_adopted_ns,
+                }
             }
-        }),
+        ),
         (
             any::<u64>(),
             prop::sample::select(RefusalCode::ALL),

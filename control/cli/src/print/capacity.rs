@@ -22,6 +22,20 @@ pub fn capacity(found: &Capacity) -> Page {
             counted(setup.nodes, "NUMA node"),
         ),
     );
+    page.table(limits(found));
+    for (((name, _), first), gbps) in FRAMES.iter().zip(found.first).zip(found.gbps) {
+        page.field(
+            Tone::Plain,
+            &format!("first, {name}"),
+            format!("{first}, at {gbps:.1} Gbit/s on the wire, all ports together"),
+        );
+    }
+    figures(&mut page, found);
+    page
+}
+
+/// Every limit; what gives out first stands out.
+fn limits(found: &Capacity) -> Grid {
     let mut grid = Grid::new(&[
         ("limit", Align::Left),
         ("Mpps at 64 B", Align::Right),
@@ -40,14 +54,12 @@ pub fn capacity(found: &Capacity) -> Page {
             ],
         );
     }
-    page.table(grid);
-    for (((name, _), first), gbps) in FRAMES.iter().zip(found.first).zip(found.gbps) {
-        page.field(
-            Tone::Plain,
-            &format!("first, {name}"),
-            format!("{first}, at {gbps:.1} Gbit/s on the wire, all ports together"),
-        );
-    }
+    grid
+}
+
+/// What the limits follow from.
+fn figures(page: &mut Page, found: &Capacity) {
+    let setup = &found.setup;
     let mut field = |name: &str, text: String| {
         page.field(Tone::Plain, name, text);
     };
@@ -90,5 +102,4 @@ pub fn capacity(found: &Capacity) -> Page {
             ),
         );
     }
-    page
 }

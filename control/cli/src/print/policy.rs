@@ -99,6 +99,9 @@ pub fn applied(what: &str, result: &ApplyResult) -> Page {
     };
     let compiled = format!("in {}{kept}", span(result.compile_us * 1_000));
     page.field(Tone::Plain, "compiled", compiled);
+    let prepared = span(result.preparation_us * 1_000);
+    let checked = format!("by the dataplane and kept for its next start in {prepared}");
+    page.field(Tone::Plain, "checked", checked);
     page.field(
         Tone::Plain,
         "adopted",
