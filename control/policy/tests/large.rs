@@ -161,11 +161,12 @@ fn packet_cost_does_not_depend_on_rules() {
         rules,
     };
     let (few, many) = (plan(10).image(), plan(2_000).image());
+    assert_eq!(few.loads_max(), many.loads_max());
     for (src, dst, service) in plan(0).flows(2_000) {
-        assert_eq!(
-            few.loads(&src, &dst, &service),
-            many.loads(&src, &dst, &service)
-        );
+        // A pair of which rules speak with one class of services needs a load less.
+        let [of_few, of_many] = [&few, &many].map(|image| image.loads(&src, &dst, &service));
+        assert!(of_few.abs_diff(of_many) <= 1, "{of_few} and {of_many}");
+        assert!(of_few.max(of_many) <= many.loads_max());
         let rules = reference::evaluate(&many, &src, &dst, &service);
         assert_eq!(many.evaluate(&src, &dst, &service), rules);
     }
