@@ -54,15 +54,20 @@ impl Machine {
         )
     }
 
-    /// Writes `DATE-MACHINE.md` and `.json` into `dir`.
+    /// Writes `DATE-MACHINE.md` and `.json` into `dir`, with a number behind where the day has results
+    /// already: a run takes nothing back.
     pub(crate) fn keep(&self, dir: &Path, text: &str, json: &str) -> Result<(), String> {
         let words = self.cpu.split(|c: char| !c.is_alphanumeric());
         let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
         let machine = words.join("-").to_lowercase();
-        let stem = dir.join(format!("{}-{machine}", self.date));
+        let name = format!("{}-{machine}", self.date);
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let is_free = |name: &String| !dir.join(format!("{name}.md")).exists();
+        let free = std::iter::once(name.clone()).chain(numbered).find(is_free);
+        let name = free.unwrap_or(name);
         std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         for (extension, text) in [("md", text), ("json", json)] {
-            let path = stem.with_extension(extension);
+            let path = dir.join(format!("{name}.{extension}"));
             std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(())
@@ -75,4 +80,23 @@ fn output(program: &str, arguments: &[&str]) -> String {
         |_| "unknown".into(),
         |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_of_a_day_keeps_the_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let machine = Machine::read();
+        machine.keep(dir.path(), "first", "{}").expect("kept");
+        machine.keep(dir.path(), "second", "{}").expect("kept");
+        let mut kept: Vec<String> = std::fs::read_dir(dir.path())
+            .expect("read")
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
+            .collect();
+        kept.sort();
+        assert_eq!(kept, ["first", "second", "{}", "{}"]);
+    }
 }
