@@ -8,11 +8,13 @@
 use crate::config::{Config, Key};
 use crate::core::core_options;
 use crate::port::Frame;
-use flow::{KeyOptions, classify, quoted_tuple};
+use flow::{KeyOptions, classify, fold, quoted_tuple, secret};
 use packet::{Headers, ParseOptions, Plain, parse};
 
 /// Shares that hashes are dealt into, each some worker's.
 const SHARES: usize = 256;
+/// What splitmix64 goes on by: a small number, as a test may give, is far from 0 then.
+const SPLITMIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Bytes of a VLAN tag.
 const TAG_BYTES: usize = 4;
 
@@ -43,7 +45,7 @@ impl Steering {
         )]
         let shares = std::array::from_fn(|share| (share * workers / SHARES) as u8);
         Self {
-            secrets: secrets.map(scattered),
+            secrets: secrets.map(|drawn| secret(drawn.wrapping_add(SPLITMIX_STEP))),
             shares,
             // Those of every core: what they call a flow is dealt as one.
             parse: options.parse,
@@ -141,25 +143,6 @@ fn vxlan_pair(frame: &[u8]) -> Option<(Address, Address)> {
         && field(2) == VXLAN
         && usize::from(field(4)) == datagram.len();
     is_vxlan.then(|| plain_pair(inner)).flatten()
-}
-
-/// A secret whose bits are all in play, whatever was drawn: the last step of splitmix64 (Steele et al.
-/// 2014), odd so that no factor is 0.
-const fn scattered(secret: u64) -> u64 {
-    let z = secret.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) | 1
-}
-
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the fold takes both halves of the product"
-)]
-const fn fold(a: u64, b: u64) -> u64 {
-    let product = (a as u128) * (b as u128);
-    (product as u64) ^ ((product >> 64) as u64)
 }
 
 #[cfg(test)]

@@ -20,25 +20,34 @@ pub struct HashKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowHash(pub(crate) u64);
 
+/// Both halves of the product of two words, one laid over the other.
 #[inline(always)]
+#[must_use]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the fold takes both halves of the product"
 )]
-const fn fold(a: u64, b: u64) -> u64 {
+pub const fn fold(a: u64, b: u64) -> u64 {
     let product = (a as u128) * (b as u128);
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// A secret of which every bit depends on every bit of `state`: the last step of splitmix64 (Steele et
+/// al. 2014), odd so that no factor is 0.
+#[must_use]
+pub const fn secret(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) | 1
+}
+
 impl HashKey {
-    /// Secrets from a seed: splitmix64 (Steele et al. 2014), each word odd so that no factor is 0.
+    /// Secrets from a seed.
     pub(crate) fn new(seed: [u64; 2]) -> Self {
         let mut state = seed[0];
         let secrets = core::array::from_fn(|i| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ seed[i & 1];
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) | 1
+            secret(state)
         });
         Self { secrets }
     }

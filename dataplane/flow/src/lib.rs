@@ -75,7 +75,7 @@ pub use fold::Attempt;
 pub use frag::{
     Datagram, FragmentFull, FragmentKey, FragmentOptions, FragmentPart, FragmentTable, Ports,
 };
-pub use hash::{FlowHash, HashKey};
+pub use hash::{FlowHash, HashKey, fold, secret};
 pub use key::{FlowKey, Side, Tuple};
 pub use options::{
     CONTEXTS_MAX, CORE_BURST, CORE_RECORDS_PER_SECOND, CacheError, CacheOptions, FLOWS_MAX,
