@@ -210,6 +210,7 @@ fn unnamed(stored: &StoredFlow) -> Flow {
         epoch: r.epoch,
         flow_id: FlowId(r.flow_id),
         worker: r.worker,
+        begins: r.begins != 0,
         aggregate: aggregate.map(folded),
     }
 }

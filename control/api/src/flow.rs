@@ -121,6 +121,8 @@ pub struct Flow {
     pub flow_id: FlowId,
     /// Worker (core) that owns the flow.
     pub worker: u8,
+    /// No record of the flow was written before this one.
+    pub begins: bool,
     /// What the record adds up, where its kind is aggregate: many flows of one source. Then `dst` is
     /// the destination that was tried last, and ports are 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -386,6 +388,14 @@ impl Flow {
     #[must_use]
     pub fn flow_count(&self) -> u64 {
         self.aggregate.as_ref().map_or(1, |a| a.flows)
+    }
+
+    /// Flows that began with this record: 1 for the first record of a flow, 0 for later ones, those of an aggregate.
+    #[must_use]
+    pub fn flows_begun(&self) -> u64 {
+        self.aggregate
+            .as_ref()
+            .map_or(u64::from(self.begins), |a| a.flows)
     }
 
     /// Packets in both directions.

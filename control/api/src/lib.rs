@@ -16,6 +16,7 @@ pub mod error;
 pub mod explain;
 pub mod filter;
 pub mod flow;
+pub mod history;
 pub mod policy;
 pub mod stages;
 pub mod status;

@@ -185,8 +185,10 @@ pub struct FlowRecord {
     pub worker: u8,
     /// 1 where a later packet turned the initiator round after an earlier record was written.
     pub initiator_flipped: u8,
-    /// Zero. Room for three candidate verdicts and what comes.
-    pub reserved: [u8; 27],
+    /// 1 where no record of the flow was written before this one.
+    pub begins: u8,
+    /// Zero. Room for what comes.
+    pub reserved: [u8; 26],
 }
 
 /// Size of a record in bytes; the ring's slot size.

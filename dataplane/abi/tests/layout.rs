@@ -176,6 +176,7 @@ fn every_offset_in_layout_md_is_the_compilers() {
             vlan_count,
             worker,
             initiator_flipped,
+            begins,
             reserved
         }
     );

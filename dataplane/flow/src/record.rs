@@ -114,6 +114,7 @@ pub(crate) fn build(hot: &Hot, cold: &Cold, path: Path, occasion: Occasion) -> F
         vlan_count: path.vlans.count.min(4),
         worker: occasion.worker,
         initiator_flipped: u8::from(cold.has(Cold::FLIPPED)),
-        reserved: [0; 27],
+        begins: u8::from(!cold.has(Cold::RECORDED)),
+        reserved: [0; 26],
     }
 }

@@ -66,6 +66,7 @@ fn flow() -> Flow {
         epoch: 7,
         flow_id: FlowId(0x0100_0000_0000_0001),
         worker: 1,
+        begins: true,
         aggregate: None,
     }
 }

@@ -541,6 +541,7 @@ fn record(f: &Flow, worker: u8, kind: RecordKind, reason: FlowEndReason) -> Flow
         vlan_count: f.path.vlans.count,
         worker,
         initiator_flipped: u8::from(f.flipped),
-        reserved: [0; 27],
+        begins: u8::from(!f.recorded),
+        reserved: [0; 26],
     }
 }
