@@ -14,6 +14,7 @@ use control::clock::thread_cpu_ns;
 use control::collector::{Drain, Sinks};
 use control::exporter::ExportQueues;
 use control::flow::{PortNames, StoredFlow, flow};
+use control::history_writer::HistoryQueue;
 use control::names::{Dictionary, Registry};
 use control::recent::RecentFlows;
 use control::rule_hits::HitCounters;
@@ -98,6 +99,7 @@ fn run(records: u64, rules: usize) -> Result<Found, Box<dyn std::error::Error>> 
     let sinks = Sinks {
         recent,
         hits: Arc::new(HitCounters::default()),
+        history: HistoryQueue::default(),
         export: ExportQueues::default(),
     };
     let mut drain = Drain::attach(&region.view(), 1024, sinks)?;

@@ -1,5 +1,6 @@
 //! The public API over a Unix socket, and the metrics over HTTP.
 
+mod history;
 mod socket;
 mod stream;
 
@@ -110,6 +111,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoint::EXPLAIN, get(explain))
         .route(endpoint::ACCOUNTING, plain(|app| Ok(app.accounting())))
         .route(endpoint::DOCTOR, plain(|app| Ok(app.doctor())))
+        .merge(history::routes())
         .method_not_allowed_fallback(async || {
             let message = "this path has another method; see api/src/endpoint.rs";
             Refused(ApiError::new(ErrorCode::MethodNotAllowed, message))

@@ -4,11 +4,13 @@ use crate::clock::now_ns;
 use crate::config::Config;
 use crate::dataplane::Dataplane;
 use crate::exporter::Exporter;
-use crate::flow::{StoredFlow, flow};
+use crate::flow::{PortNames, StoredFlow, flow};
+use crate::history_writer::HistoryWriter;
 use crate::names::{Names, Naming, Registry};
 use crate::policy_service::PolicyService;
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
+use history::History;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +38,10 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// The policy.
     pub policy: Arc<PolicyService>,
+    /// The flow store.
+    pub history: Arc<dyn History>,
+    /// What hands records to it.
+    pub history_writer: Arc<HistoryWriter>,
     /// Traffic of the last seconds.
     pub rates: Rates,
 }
@@ -44,7 +50,7 @@ pub struct App {
 #[derive(Debug)]
 pub struct Namer {
     names: Names,
-    ports: crate::flow::PortNames,
+    ports: PortNames,
     last: Option<(u64, Naming)>,
 }
 
@@ -52,15 +58,21 @@ impl App {
     /// Names flows as of now.
     #[must_use]
     pub fn namer(&self) -> Namer {
-        Namer {
-            names: self.registry.names(),
-            ports: self.dataplane.port_names(),
-            last: None,
-        }
+        Namer::new(self.registry.names(), self.dataplane.port_names())
     }
 }
 
 impl Namer {
+    /// Names flows with these.
+    #[must_use]
+    pub const fn new(names: Names, ports: PortNames) -> Self {
+        Self {
+            names,
+            ports,
+            last: None,
+        }
+    }
+
     /// Who names a record of this epoch.
     pub fn naming(&mut self, epoch: u64) -> &Naming {
         let known = self.last.take().filter(|(e, _)| *e == epoch);

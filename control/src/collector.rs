@@ -6,6 +6,7 @@
 use crate::config::CollectorConfig;
 use crate::exporter::ExportQueues;
 use crate::flow::is_readable;
+use crate::history_writer::HistoryQueue;
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
 use abi::ring::ConsumerError;
@@ -22,6 +23,8 @@ pub struct Sinks {
     pub recent: Arc<RecentFlows>,
     /// Hits of rules.
     pub hits: Arc<HitCounters>,
+    /// The flow store.
+    pub history: HistoryQueue,
     /// IPFIX collectors.
     pub export: ExportQueues,
 }
@@ -305,6 +308,7 @@ fn deliver(sinks: &Sinks, ring: &RingProgress, records: &mut [FlowRecord]) {
     let unreadable = count - readable.len();
     sinks.hits.count(readable.iter());
     let batch = sinks.recent.add(readable);
+    sinks.history.offer(&batch);
     sinks.export.offer(&batch);
     ring.collected.fetch_add(count as u64, Ordering::Relaxed);
     ring.unreadable

@@ -4,9 +4,11 @@
 //! `RINGFENCE_CONTROL_FLOWS__RECENT_MAX=1000000`.
 
 mod export;
+mod history;
 mod validate;
 
 pub use export::{CollectorAddress, ExportConfig, PersonalityWord, WhenFull};
+pub use history::{HistoryConfig, HistoryEngine};
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::{Figment, Source};
@@ -78,6 +80,8 @@ pub struct Config {
     pub collector: CollectorConfig,
     /// Recent flows.
     pub flows: FlowsConfig,
+    /// The flow store.
+    pub history: HistoryConfig,
     /// IPFIX export.
     pub export: ExportConfig,
     /// Policy and its state.
@@ -433,6 +437,13 @@ impl Config {
     pub fn dataplane_socket(&self) -> PathBuf {
         let own = || self.control.run_dir.join("dataplane.sock");
         self.dataplane.socket.clone().unwrap_or_else(own)
+    }
+
+    /// Where history is kept.
+    #[must_use]
+    pub fn history_dir(&self) -> PathBuf {
+        let own = || self.control.state_dir.join("history");
+        self.history.dir.clone().unwrap_or_else(own)
     }
 
     /// The socket of the public API.

@@ -14,6 +14,8 @@ pub mod config;
 pub mod dataplane;
 pub mod exporter;
 pub mod flow;
+pub mod history_questions;
+pub mod history_writer;
 pub mod metrics;
 pub mod names;
 pub mod policy_service;

@@ -10,7 +10,7 @@ use crate::recent::Snapshot;
 use abi::image::RuleMode;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::explain::{EndNamed, ExplainQuery, RuleConsidered};
-use api::filter::Filter;
+use api::filter::{Filter, FilterError};
 use api::policy::{Rule, Rules, Segment, Segments, Workload, Workloads};
 use api::top::{Metric, Reach, TopBy, TopCounts, TopRow};
 use api::words;
@@ -25,7 +25,7 @@ const ICMPV6: u8 = 58;
 const OBSERVED_MAX: usize = 5;
 
 /// A parameter that cannot be understood.
-fn bad(parameter: &str, what: String, mend: &str) -> ApiError {
+pub(crate) fn bad(parameter: &str, what: String, mend: &str) -> ApiError {
     ApiError {
         code: ErrorCode::BadRequest,
         message: format!("parameter {parameter}: {what}"),
@@ -34,6 +34,21 @@ fn bad(parameter: &str, what: String, mend: &str) -> ApiError {
             what,
             mend: mend.to_owned(),
             ..ErrorDetail::default()
+        }],
+    }
+}
+
+/// A filter that cannot be understood.
+pub(crate) fn bad_filter(error: FilterError) -> ApiError {
+    ApiError {
+        code: ErrorCode::BadRequest,
+        message: error.to_string(),
+        details: vec![ErrorDetail {
+            file: "filter".to_owned(),
+            line: 1,
+            column: u32::try_from(error.column).unwrap_or(u32::MAX),
+            what: error.what,
+            mend: format!("write {}", error.expected),
         }],
     }
 }
@@ -56,17 +71,7 @@ impl Selection {
         since: Option<&str>,
         after: Option<u64>,
     ) -> Result<Self, ApiError> {
-        let filter = Filter::parse(filter.unwrap_or_default()).map_err(|e| ApiError {
-            code: ErrorCode::BadRequest,
-            message: e.to_string(),
-            details: vec![ErrorDetail {
-                file: "filter".to_owned(),
-                line: 1,
-                column: u32::try_from(e.column).unwrap_or(u32::MAX),
-                what: e.what,
-                mend: format!("write {}", e.expected),
-            }],
-        })?;
+        let filter = Filter::parse(filter.unwrap_or_default()).map_err(bad_filter)?;
         let since_ns = match since {
             None => 0,
             Some(text) => {

@@ -4,14 +4,16 @@ use crate::api_server::{SocketError, SocketPath, metrics_router, router};
 use crate::app::{App, Rates, sample};
 use crate::clock::now_ns;
 use crate::collector::Sinks;
-use crate::config::Config;
+use crate::config::{Config, HistoryEngine};
 use crate::dataplane::{Dataplane, Link};
 use crate::exporter::{ExportError, Exporter};
+use crate::history_writer::HistoryWriter;
 use crate::names::Registry;
 use crate::policy_service::{PolicyService, StoreError};
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
 use api::status::DataplaneState;
+use history::{History, OffHistory};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,9 @@ pub enum RunError {
     /// API socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The operating system has no thread to give.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// Metrics.
     #[error(
         "cannot listen at {address} for metrics: {source}; name another ADDRESS:PORT, or off, with \
@@ -89,9 +94,11 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
     let recent = Arc::new(RecentFlows::new(&config.flows));
     let hits = Arc::new(HitCounters::default());
     let exporter = Arc::new(Exporter::start(&config.export, &registry)?);
+    let history_writer = Arc::new(HistoryWriter::new(&config.history, history_is_on(&config)));
     let sinks = Sinks {
         recent: Arc::clone(&recent),
         hits: Arc::clone(&hits),
+        history: history_writer.queue(),
         export: exporter.queues(),
     };
     let dataplane = Arc::new(Dataplane::new(&config, sinks, Arc::clone(&exporter.told)));
@@ -106,6 +113,15 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
             return Err(error.into());
         }
     };
+    let history = open_history(&config);
+    history_writer
+        .start(
+            &config.history,
+            Arc::clone(&history),
+            Arc::clone(&registry),
+            Arc::clone(&dataplane),
+        )
+        .map_err(RunError::Thread)?;
     let watching = tokio::spawn(Arc::clone(&policy).watch(told));
     let app = Arc::new(App {
         config,
@@ -116,6 +132,8 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
         exporter,
         registry,
         policy,
+        history,
+        history_writer,
         rates: Rates::default(),
     });
     let tasks = vec![watching, tokio::spawn(sample(Arc::clone(&app)))];
@@ -143,6 +161,16 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
         metrics_address,
         socket,
     })
+}
+
+fn history_is_on(config: &Config) -> bool {
+    config.history.engine != HistoryEngine::Off
+}
+
+fn open_history(config: &Config) -> Arc<dyn History> {
+    match config.history.engine {
+        HistoryEngine::Off => Arc::new(OffHistory),
+    }
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {
@@ -181,6 +209,7 @@ impl Running {
         let app = Arc::clone(&self.app);
         let drained = tokio::task::spawn_blocking(move || {
             app.dataplane.end_collector();
+            app.history_writer.stop();
             app.exporter.stop();
         });
         if drained.await.is_err() {

@@ -41,6 +41,31 @@ pub const ACCOUNTING: &str = "/v1/accounting";
 /// `GET` -> [`crate::Doctor`].
 pub const DOCTOR: &str = "/v1/doctor";
 
+/// `GET` -> [`crate::history::HistoryState`].
+pub const HISTORY: &str = "/v1/history";
+/// `GET` [`crate::history::HistoryQuery`] -> [`crate::history::Rows`] of [`crate::Flow`].
+pub const HISTORY_FLOWS: &str = "/v1/history/flows";
+/// `GET` the same -> rows of [`crate::history::Conversation`].
+pub const HISTORY_CONVERSATIONS: &str = "/v1/history/conversations";
+/// `GET` the same -> rows of [`crate::history::MatrixCell`].
+pub const HISTORY_MATRIX: &str = "/v1/history/matrix";
+/// `GET` the same -> rows of [`crate::history::SeriesPoint`].
+pub const HISTORY_SERIES: &str = "/v1/history/series";
+/// `GET` the same -> rows of [`crate::history::TopLine`].
+pub const HISTORY_TOP: &str = "/v1/history/top";
+/// `GET` the same -> rows of [`crate::history::Edge`].
+pub const HISTORY_FIRST_SEEN: &str = "/v1/history/first-seen";
+/// `GET` the same -> rows of [`crate::history::RuleUse`].
+pub const HISTORY_RULES: &str = "/v1/history/rules";
+/// `GET` the same -> [`crate::history::CoverageShare`].
+pub const HISTORY_COVERAGE: &str = "/v1/history/coverage";
+/// `GET` the same, with `workload` -> rows of [`crate::history::Edge`].
+pub const HISTORY_TALKERS: &str = "/v1/history/talkers";
+/// `GET` the same -> rows of [`crate::history::Membership`].
+pub const HISTORY_NAMES: &str = "/v1/history/names";
+/// `POST` [`crate::history::SqlRequest`] -> [`crate::history::Table`].
+pub const HISTORY_SQL: &str = "/v1/history/sql";
+
 /// Every endpoint: method and path.
 pub const ALL: &[(&str, &str)] = &[
     ("GET", STATUS),
@@ -62,4 +87,16 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", EXPLAIN),
     ("GET", ACCOUNTING),
     ("GET", DOCTOR),
+    ("GET", HISTORY),
+    ("GET", HISTORY_FLOWS),
+    ("GET", HISTORY_CONVERSATIONS),
+    ("GET", HISTORY_MATRIX),
+    ("GET", HISTORY_SERIES),
+    ("GET", HISTORY_TOP),
+    ("GET", HISTORY_FIRST_SEEN),
+    ("GET", HISTORY_RULES),
+    ("GET", HISTORY_COVERAGE),
+    ("GET", HISTORY_TALKERS),
+    ("GET", HISTORY_NAMES),
+    ("POST", HISTORY_SQL),
 ];

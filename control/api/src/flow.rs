@@ -435,14 +435,8 @@ impl Flow {
         if let Some(service) = &self.service {
             return service.to_string();
         }
-        match (self.proto, self.icmp_type) {
-            (1, Some(t)) => format!("icmp/{t}"),
-            (58, Some(t)) => format!("icmpv6/{t}"),
-            (6, _) => format!("tcp/{}", self.dport),
-            (17, _) => format!("udp/{}", self.dport),
-            (132, _) => format!("sctp/{}", self.dport),
-            (proto, _) => format!("proto/{proto}"),
-        }
+        let port = self.icmp_type.map_or(self.dport, |t| u16::from(t) << 8);
+        crate::history::service_word(self.proto, port)
     }
 }
 

@@ -71,6 +71,19 @@ impl Sums {
     }
 }
 
+/// `tcp/5432`, `icmp/8`, `proto/47`: a service by its numbers, where `port` is as in [`Conversation::port`].
+#[must_use]
+pub fn service_word(proto: u8, port: u16) -> String {
+    match proto {
+        1 => format!("icmp/{}", port >> 8),
+        58 => format!("icmpv6/{}", port >> 8),
+        6 => format!("tcp/{port}"),
+        17 => format!("udp/{port}"),
+        132 => format!("sctp/{port}"),
+        proto => format!("proto/{proto}"),
+    }
+}
+
 /// What two ends did with each other about one service within one interval, decided in one way. All fields before
 /// `first_ts` are its key; names are those of the time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

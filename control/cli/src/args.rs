@@ -1,5 +1,7 @@
 //! The command line. Every word that an operator can type is in this file.
 
+pub mod history;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -83,6 +85,9 @@ Example:
     Flows(FlowsArgs),
     /// The largest conversations
     Top(TopArgs),
+    /// What was seen, for as long as it is kept: flows, conversations, matrix, first-seen, coverage
+    #[command(subcommand)]
+    History(history::HistoryCommand),
     /// Ports: state, rates, losses
     Ports,
     /// Cycles of each stage of the loop, where they are measured

@@ -1,5 +1,7 @@
 //! One function a command: ask, print, and say with which exit code it ends.
 
+mod history;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,6 +54,7 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
         Command::Status => context.status().await,
         Command::Flows(flows) => context.flows(&flows).await,
         Command::Top(top) => context.top(top).await,
+        Command::History(question) => context.history(question).await,
         Command::Ports => context.table::<Ports>(endpoint::PORTS, print::ports).await,
         Command::Stages => {
             context

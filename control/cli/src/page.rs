@@ -118,7 +118,7 @@ pub enum Align {
 /// A table: one line a row, whatever the width of the terminal, so that `grep` and `cut` work.
 #[derive(Clone, Debug)]
 pub struct Grid {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(String, Align)>,
     rows: Vec<(Tone, Vec<String>)>,
 }
 
@@ -126,8 +126,15 @@ impl Grid {
     /// A table with these columns.
     #[must_use]
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
+        let named = |(name, align): &(&str, Align)| ((*name).to_owned(), *align);
+        Self::named(columns.iter().map(named).collect())
+    }
+
+    /// A table whose columns are not known beforehand.
+    #[must_use]
+    pub const fn named(columns: Vec<(String, Align)>) -> Self {
         Self {
-            columns: columns.to_vec(),
+            columns,
             rows: Vec::new(),
         }
     }
@@ -161,7 +168,7 @@ impl Grid {
         table
             .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(self.columns.iter().map(|(name, _)| *name));
+        table.set_header(self.columns.iter().map(|(name, _)| name));
         let mut tones = vec![Tone::Heading];
         for (tone, cells) in self.rows {
             tones.push(tone);

@@ -7,6 +7,10 @@
 //! a history of its own ([`History::note_names`], [`History::names`]).
 #![forbid(unsafe_code)]
 
+mod off;
+
+pub use off::OffHistory;
+
 use api::filter::Filter;
 use api::flow::Flow;
 use api::history::{

@@ -1,7 +1,8 @@
 //! Every value against its limits.
 
 use super::{
-    COLLECTORS_MAX, CollectorAddress, Config, ConfigError, ExportConfig, RECENT_MAX, Span,
+    COLLECTORS_MAX, CollectorAddress, Config, ConfigError, ExportConfig, HistoryConfig, RECENT_MAX,
+    Span,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -67,6 +68,7 @@ impl Config {
             ms(600_000),
         )?;
         self.export.validate()?;
+        self.history.validate()?;
         validate_socket("api.socket", &self.api_socket())?;
         validate_socket("dataplane.socket", &self.dataplane_socket())?;
         self.log
@@ -91,6 +93,21 @@ impl Config {
             }
             Ok(_) => Ok(()),
         }
+    }
+}
+
+impl HistoryConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let ms = Duration::from_millis;
+        let day = Duration::from_secs(86_400);
+        within("history.flush", self.flush.0, ms(100), ms(3_600_000))?;
+        within("history.maintain", self.maintain.0, ms(1000), day)?;
+        within(
+            "history.queue_records_max",
+            self.queue_records_max,
+            1024,
+            16_777_216,
+        )
     }
 }
 

@@ -5,6 +5,7 @@ mod capacity;
 mod doctor;
 mod explain;
 mod flows;
+pub mod history;
 mod policy;
 mod ports;
 mod stages;
