@@ -51,35 +51,56 @@ pub struct FilterError {
     pub expected: String,
 }
 
+/// A filter as a tree, for whoever asks its question in another language.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Expr {
+pub enum Expr {
     /// Holds where all hold; two or more.
-    All(Vec<Expr>),
+    All(Vec<Self>),
     /// Holds where one holds; two or more.
-    Any(Vec<Expr>),
-    Not(Box<Expr>),
+    Any(Vec<Self>),
+    /// Holds where it does not.
+    Not(Box<Self>),
+    /// A test of an end.
     End(Side, EndTest),
+    /// A test of the whole flow.
     Whole(WholeTest),
 }
 
+/// Which end a test is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub enum Side {
+    /// The initiator.
     Src,
+    /// The responder.
     Dst,
+    /// Holds where one of the two fulfils it.
     Either,
 }
 
+/// A test of an end. A final `*` of a name stands for any rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum EndTest {
+pub enum EndTest {
+    /// Its address is within.
     Net(Net),
-    Port { first: u16, last: u16 },
+    /// Its port is one of these.
+    Port {
+        /// Lowest.
+        first: u16,
+        /// Highest, inclusive.
+        last: u16,
+    },
+    /// One of its segments has this name.
     Segment(String),
+    /// Its workload has this name.
     Workload(String),
 }
 
+/// A test of the whole flow. A final `*` of a name stands for any rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum WholeTest {
+#[expect(missing_docs, reason = "named as the fields of `Flow` that they test")]
+pub enum WholeTest {
     Proto(u8),
+    /// The service's name, or its label ([`Flow::service_label`]).
     Service(String),
     Rule(String),
     PendingRule(String),
@@ -94,35 +115,48 @@ enum WholeTest {
     Drop(String),
     Tunnel(TunnelKind),
     Vlan(u16),
+    /// The tunnel's id.
     Vni(u32),
     Number(Quantity, Compare, u64),
 }
 
 words! {
     /// What of a flow can be compared with a number.
-    enum Quantity {
+    pub enum Quantity {
+        /// Bytes both ways.
         Bytes => "bytes",
+        /// Packets both ways.
         Packets => "packets",
+        /// Packets that the box dropped.
         Dropped => "dropped",
+        /// Epoch of the verdict.
         Epoch => "epoch",
+        /// Worker that owns the flow.
         Worker => "worker",
     }
 }
 
 words! {
-    enum Compare {
+    /// How a quantity is compared with a number, the quantity on the left.
+    pub enum Compare {
+        /// Greater.
         More => ">",
+        /// Greater or equal.
         AtLeast => ">=",
+        /// Less.
         Less => "<",
+        /// Less or equal.
         AtMost => "<=",
+        /// Equal.
         Equal => "=",
+        /// Not equal.
         Unequal => "!=",
     }
 }
 
 /// An address prefix, host bits zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Net {
+pub struct Net {
     address: IpAddr,
     bits: u8,
 }
@@ -135,7 +169,21 @@ impl Net {
         }
     }
 
-    fn contains(self, address: IpAddr) -> bool {
+    /// First address.
+    #[must_use]
+    pub const fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// Leading bits that count.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// Whether the address is within; one of the other family never is.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
         address.is_ipv4() == self.address.is_ipv4() && mask(address, self.bits) == self.address
     }
 }
@@ -188,6 +236,12 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, flow: &Flow) -> bool {
         self.expr.as_ref().is_none_or(|expr| expr.holds(flow))
+    }
+
+    /// The filter as a tree; none where everything passes.
+    #[must_use]
+    pub const fn expr(&self) -> Option<&Expr> {
+        self.expr.as_ref()
     }
 
     /// Whether everything passes.

@@ -7,7 +7,9 @@
 //! a history of its own ([`History::note_names`], [`History::names`]).
 #![forbid(unsafe_code)]
 
+pub mod answer;
 mod off;
+pub mod question;
 
 pub use off::OffHistory;
 
