@@ -21,6 +21,7 @@
 //!
 //! Without `src` or `dst` an end test holds where either end fulfils it. `src` is the initiator.
 
+mod conversation;
 mod parse;
 
 use crate::flow::Flow;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Sums over flow records. `fwd` is from the initiator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sums {
     /// Flows that began, those of aggregates included.
     pub flows: u64,
@@ -86,7 +86,7 @@ pub fn service_word(proto: u8, port: u16) -> String {
 
 /// What two ends did with each other about one service within one interval, decided in one way. All fields before
 /// `first_ts` are its key; names are those of the time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conversation {
     /// Beginning of the interval.
     pub start_ts: Ts,
@@ -140,6 +140,138 @@ pub struct Conversation {
     pub sums: Sums,
 }
 
+/// Beginning of the interval of `interval_s` seconds in which a time lies. Intervals are aligned to the Unix epoch.
+#[must_use]
+pub const fn interval_start_ns(at_ns: u64, interval_s: u32) -> u64 {
+    // `interval_s` is 32 bits wide: the product fits.
+    let interval_ns = interval_s as u64 * 1_000_000_000;
+    match at_ns.checked_rem(interval_ns) {
+        Some(into_ns) => at_ns - into_ns,
+        None => at_ns,
+    }
+}
+
+/// [`Conversation::port`] of a flow record.
+fn conversation_port(flow: &Flow) -> u16 {
+    match (&flow.aggregate, flow.proto) {
+        (Some(_), _) => 0,
+        (None, 1 | 58) => {
+            u16::from(flow.icmp_type.unwrap_or(0)) << 8 | u16::from(flow.icmp_code.unwrap_or(0))
+        }
+        (None, _) => flow.dport,
+    }
+}
+
+impl Conversation {
+    /// What one flow record is alone: the conversation of the interval in which its first packet lies, whole, even
+    /// where its last packet lies in a later one.
+    #[must_use]
+    pub fn of(flow: &Flow, interval_s: u32) -> Self {
+        Self {
+            start_ts: Ts(interval_start_ns(flow.first_ns, interval_s)),
+            interval_s,
+            src: flow.src,
+            dst: flow.dst,
+            proto: flow.proto,
+            port: conversation_port(flow),
+            src_name: flow.src_name.clone(),
+            dst_name: flow.dst_name.clone(),
+            src_segments: Arc::clone(&flow.src_segments),
+            dst_segments: Arc::clone(&flow.dst_segments),
+            service: flow.service.clone(),
+            verdict: flow.verdict,
+            verdict_source: flow.verdict_source,
+            rule: flow.rule.clone(),
+            pending_verdict: flow.pending_verdict,
+            pending_source: flow.pending_source,
+            pending_rule: flow.pending_rule.clone(),
+            mode: flow.mode,
+            coverage: flow.coverage,
+            initiator_evidence: flow.initiator_evidence,
+            folded: flow.aggregate.is_some(),
+            first_ts: Ts(flow.first_ns),
+            last_ts: Ts(flow.last_ns),
+            sums: Sums::of(flow),
+        }
+    }
+
+    /// Adds another of the same key.
+    pub fn add(&mut self, other: &Self) {
+        self.first_ts = self.first_ts.min(other.first_ts);
+        self.last_ts = self.last_ts.max(other.last_ts);
+        self.sums.add(&other.sums);
+    }
+
+    /// The same in a longer interval, which is a multiple of its own.
+    #[must_use]
+    pub fn in_interval(mut self, interval_s: u32) -> Self {
+        self.start_ts = Ts(interval_start_ns(self.start_ts.0, interval_s));
+        self.interval_s = interval_s;
+        self
+    }
+
+    /// The key alone: times of packets and sums are zero. Two conversations add up where these are equal.
+    #[must_use]
+    pub fn key(&self) -> Self {
+        Self {
+            first_ts: Ts(0),
+            last_ts: Ts(0),
+            sums: Sums::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Port of the responder as a flow has it: 0 for ICMP and ICMPv6.
+    #[must_use]
+    pub const fn dport(&self) -> u16 {
+        match self.proto {
+            1 | 58 => 0,
+            _ => self.port,
+        }
+    }
+
+    /// The initiator's name, or its address where no workload had it.
+    #[must_use]
+    pub fn src_label(&self) -> String {
+        self.src_name
+            .as_deref()
+            .map_or_else(|| self.src.to_string(), str::to_owned)
+    }
+
+    /// The responder's name, or its address where no workload had it.
+    #[must_use]
+    pub fn dst_label(&self) -> String {
+        self.dst_name
+            .as_deref()
+            .map_or_else(|| self.dst.to_string(), str::to_owned)
+    }
+
+    /// The service's name where the policy named it, else `tcp/443`, `icmp/8` (the type), `proto/47`; `(folded)` where
+    /// flows of many ports were told together.
+    #[must_use]
+    pub fn service_label(&self) -> String {
+        if let Some(service) = &self.service {
+            return service.to_string();
+        }
+        if self.folded {
+            return "(folded)".to_owned();
+        }
+        service_word(self.proto, self.port)
+    }
+
+    /// Whether its packets did not pass.
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        !self.verdict.permits()
+    }
+
+    /// Whether its packets passed, and would not have, had everything in test been enforced.
+    #[must_use]
+    pub const fn would_be_denied(&self) -> bool {
+        self.verdict.permits() && !self.pending_verdict.permits()
+    }
+}
+
 /// What two segments did with each other about one service. An end in several segments counts in each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatrixCell {
@@ -182,7 +314,8 @@ pub struct TopLine {
     pub sums: Sums,
 }
 
-/// Two ends and a service, and when they were seen first and last in everything that is kept.
+/// Two ends and a service, and when they were seen first and last in everything that is kept. Sums are those of the
+/// question's selection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Initiator.
@@ -215,9 +348,9 @@ pub struct Edge {
 pub struct RuleUse {
     /// Rule.
     pub rule: Arc<str>,
-    /// First packet of a flow that it decided.
+    /// First packet of a flow that it decided; 0 where it decided none.
     pub first_ts: Ts,
-    /// Last packet of a flow that it decided.
+    /// Last packet of a flow that it decided; 0 where it decided none.
     pub last_ts: Ts,
     /// Distinct initiators.
     pub sources: u64,

@@ -5,12 +5,22 @@
 //!
 //! Rows carry the names of their time. Nothing is ever rewritten when names change; what an address was called when is
 //! a history of its own ([`History::note_names`], [`History::names`]).
+//!
+//! # What is counted where
+//!
+//! A flow record belongs, whole, to the interval in which its first packet lies ([`Conversation::of`]), also where its
+//! last packet lies in a later interval. Every question but [`History::flows`] is answered from conversations: its
+//! filter may only use what they keep ([`HistoryError::NotKept`] names the first test that does not), and compares
+//! `bytes`, `packets` and `dropped` with the sums of a conversation. A question takes a conversation that overlaps its
+//! time whole.
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod memory;
 mod off;
 pub mod question;
 
+pub use memory::MemoryHistory;
 pub use off::OffHistory;
 
 use api::filter::Filter;
@@ -87,7 +97,8 @@ pub trait History: Send + Sync + Debug {
     /// What was not done is done the next time.
     fn maintain(&self, now_ns: u64) -> Result<(), HistoryError>;
 
-    /// The newest `limit` flow records of the selection (0 all), the one whose first packet came first, first.
+    /// The newest `limit` flow records of the selection (0 all), the one whose first packet came first, first. Where
+    /// first packets tie, the last packet decides, then `flow_id`, then `seq`.
     ///
     /// # Errors
     /// [`HistoryError`].
@@ -116,7 +127,9 @@ pub trait History: Send + Sync + Debug {
     /// [`HistoryError`].
     fn series(&self, of: &Selection, step_s: u32) -> Result<Vec<SeriesPoint>, HistoryError>;
 
-    /// The `limit` largest (0 all), then by name.
+    /// The `limit` largest (0 all), then by name. An end in several segments is one row, their names with commas
+    /// between; `-` stands for none. What no rule decided is `(default)`, `(exception)` and so on. A flow counts in the
+    /// rows of both its workloads, once where they are the same. Scanners are the sources of what was folded or denied.
     ///
     /// # Errors
     /// [`HistoryError`].
@@ -128,14 +141,15 @@ pub trait History: Send + Sync + Debug {
         limit: u64,
     ) -> Result<Vec<TopLine>, HistoryError>;
 
-    /// Edges of the selection whose first packet ever kept is within its time, earliest first. What was folded is no
-    /// edge.
+    /// Edges of the selection whose first packet ever kept, whatever the filter, is within its time, earliest first.
+    /// What was folded is no edge. Names are those of the conversation with the first packet ever kept; where several
+    /// tie, of the first by source name, responder's name and service.
     ///
     /// # Errors
     /// [`HistoryError`].
     fn first_seen(&self, of: &Selection) -> Result<Vec<Edge>, HistoryError>;
 
-    /// What each rule decided, by name.
+    /// What each rule decided, or would have, by name.
     ///
     /// # Errors
     /// [`HistoryError`].
@@ -147,7 +161,8 @@ pub trait History: Send + Sync + Debug {
     /// [`HistoryError`].
     fn coverage(&self, of: &Selection) -> Result<CoverageShare, HistoryError>;
 
-    /// Edges that one workload, or address, is an end of, by bytes, largest first.
+    /// Edges of the selection that one workload, or address, is an end of, by bytes, largest first, then by ends and
+    /// service. An edge is a workload's where it had the name then.
     ///
     /// # Errors
     /// [`HistoryError`].
@@ -159,13 +174,15 @@ pub trait History: Send + Sync + Debug {
     /// [`HistoryError::Sql`] where it is anything else.
     fn sql(&self, text: &str) -> Result<Table, HistoryError>;
 
-    /// From `at_ns` on, these are all the names; what is no longer among them ends then.
+    /// From `at_ns` on, these are all the names; what is no longer among them ends then. Their own times are not looked
+    /// at. A name goes on where prefix, workload, labels and segments stay: it keeps the revision that said it first.
+    /// Where `at_ns` is before an earlier call's, the clock went back: that call's time is taken.
     ///
     /// # Errors
     /// [`HistoryError`].
     fn note_names(&self, at_ns: u64, names: &[Membership]) -> Result<(), HistoryError>;
 
-    /// Every name that held at some time of `since_ns..until_ns`, by time, then prefix.
+    /// Every name that held at some time of `since_ns..until_ns`, by time, then prefix, then workload.
     ///
     /// # Errors
     /// [`HistoryError`].

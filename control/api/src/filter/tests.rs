@@ -5,7 +5,7 @@ use crate::words::{InitiatorEvidence, NamedBy};
 use proptest::prelude::*;
 
 /// web-1 (segment shop-web) asks db-1 (segment shop-db) for postgres, and is denied.
-fn flow() -> Flow {
+pub(super) fn flow() -> Flow {
     Flow {
         seq: 1,
         first_ts: Ts(1),
