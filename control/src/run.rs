@@ -13,8 +13,9 @@ use crate::policy_service::{PolicyService, StoreError};
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
 use api::status::DataplaneState;
-use history::{History, OffHistory};
+use history::{History, MemoryHistory, OffHistory};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -170,6 +171,10 @@ fn history_is_on(config: &Config) -> bool {
 fn open_history(config: &Config) -> Arc<dyn History> {
     match config.history.engine {
         HistoryEngine::Off => Arc::new(OffHistory),
+        HistoryEngine::Memory => {
+            let records_max = NonZeroUsize::new(config.history.memory_records_max);
+            Arc::new(MemoryHistory::new(records_max.unwrap_or(NonZeroUsize::MIN)))
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub enum HistoryEngine {
     /// Nobody.
     #[default]
     Off,
+    /// A list in memory: gone with the process. For replays and short looks.
+    Memory,
 }
 
 /// The flow store.
@@ -22,6 +24,8 @@ pub struct HistoryConfig {
     /// Directory of the embedded engine, where it is not `history` in `control.state_dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
+    /// Flow records that the engine in memory keeps; the oldest goes first.
+    pub memory_records_max: usize,
     /// How often what was taken is made safe: what a killed process loses at most.
     pub flush: Span,
     /// How often it is rolled up, merged, and old rows let go.
@@ -37,6 +41,7 @@ impl Default for HistoryConfig {
         Self {
             engine: HistoryEngine::default(),
             dir: None,
+            memory_records_max: 1_000_000,
             flush: Span::s(10),
             maintain: Span::s(60),
             queue_records_max: 262_144,

@@ -101,6 +101,12 @@ impl HistoryConfig {
         let ms = Duration::from_millis;
         let day = Duration::from_secs(86_400);
         within("history.flush", self.flush.0, ms(100), ms(3_600_000))?;
+        within(
+            "history.memory_records_max",
+            self.memory_records_max,
+            1,
+            RECENT_MAX,
+        )?;
         within("history.maintain", self.maintain.0, ms(1000), day)?;
         within(
             "history.queue_records_max",
