@@ -141,6 +141,7 @@ impl Slot {
     }
 
     /// Asks for the slot's cache lines. A hint: it changes nothing, wherever it points.
+    #[inline]
     fn fetch(&self) {
         #[cfg(all(target_arch = "x86_64", not(loom)))]
         for words in self.words.chunks(8) {

@@ -63,6 +63,7 @@ impl Bucket {
         self.tags.iter().position(|t| *t == 0)
     }
 
+    #[inline]
     fn fill(&self) -> usize {
         self.tags.iter().filter(|t| **t != 0).count()
     }

@@ -149,6 +149,7 @@ impl FlowCache {
     }
 
     /// Says where the flow's packets leave. Records say 0xffff until told.
+    #[inline]
     pub fn set_egress(&mut self, index: FlowIndex, port: u16) {
         if let Some(slot) = self.slot(index) {
             self.cold[slot].egress_port = narrow_port(port);
@@ -156,6 +157,7 @@ impl FlowCache {
     }
 
     /// Counts one packet, already accounted, as dropped.
+    #[inline]
     pub fn note_drop(&mut self, index: FlowIndex, ip_bytes: u32, reason: Reason) {
         if let Some(slot) = self.slot(index) {
             let cold = &mut self.cold[slot];

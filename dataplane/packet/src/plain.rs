@@ -142,9 +142,8 @@ impl<'f> Plain<'f> {
         let length = u32::from(u16::from_be_bytes([length0, length1]));
         let is_sound = length >= 8 && length <= self.payload_bytes;
         // Compared as they stand in the frame.
-        let is_tunnel =
-            [[s0, s1], [d0, d1]].map(|port| tunnel::is_tunnel_port(u16::from_ne_bytes(port)));
-        let is_tunnel = is_tunnel[0] | is_tunnel[1];
+        let is_tunnel = tunnel::is_tunnel_port(u16::from_ne_bytes([s0, s1]))
+            | tunnel::is_tunnel_port(u16::from_ne_bytes([d0, d1]));
         (is_sound && !is_tunnel).then_some(port_pair([s0, s1, d0, d1]))
     }
 
