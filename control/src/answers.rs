@@ -60,6 +60,7 @@ impl App {
                 flows_rejudged: view.sum(|c| c.flows_rejudged),
                 flows_verdict_changed: view.sum(|c| c.flows_verdict_changed),
                 flows_ended_forced: view.sum(|c| c.flows_ended_forced),
+                superseded_packets: view.sum(|c| c.superseded_packets),
             },
             flows: FlowsStatus {
                 collected: view.collected(),
@@ -97,6 +98,7 @@ impl App {
             file_name: show.file_name,
             adopted_ts: show.adopted_ts,
             adoption_us: show.adoption_us,
+            unconfirmed: show.unconfirmed,
             segments_by_mode: [of(Mode::Observe), of(Mode::Test), of(Mode::Enforce)],
         }
     }

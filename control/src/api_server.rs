@@ -1,20 +1,21 @@
 //! The public API over a Unix socket, and the metrics over HTTP.
 
 mod history;
+mod life;
+mod peer;
 mod socket;
 mod stream;
 
+pub use peer::SocketPeer;
 pub use socket::{SocketError, SocketPath};
 
 use crate::app::App;
 use crate::metrics::Metrics;
-use crate::policy_service::{Change, POLICY_BYTES_MAX};
+use crate::policy_service::POLICY_BYTES_MAX;
 use api::endpoint;
 use api::error::{ApiError, ErrorBody, ErrorCode};
 use api::explain::ExplainQuery;
-use api::policy::{
-    ApplyRequest, CheckRequest, PolicyChange, RevisionQuery, RollbackRequest, WorkloadRequest,
-};
+use api::policy::{CheckRequest, RevisionQuery};
 use api::{FlowsQuery, TopQuery};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -99,19 +100,18 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoint::SEGMENTS, plain(|app| Ok(app.segments())))
         .route(
             endpoint::WORKLOADS,
-            plain(|app| Ok(app.workloads())).post(workload_set),
+            plain(|app| Ok(app.workloads())).post(life::workload_set),
         )
         .route(endpoint::POLICY, plain(|app| Ok(app.policy.show())))
         .route(endpoint::POLICY_CHECK, post(policy_check))
-        .route(endpoint::POLICY_APPLY, post(policy_apply))
         .route(endpoint::POLICY_LOG, plain(|app| app.policy.history()))
-        .route(endpoint::POLICY_ROLLBACK, post(policy_rollback))
         .route(endpoint::POLICY_REVISION, get(policy_revision))
         .route(endpoint::RULES, plain(|app| Ok(app.rules())))
         .route(endpoint::EXPLAIN, get(explain))
         .route(endpoint::ACCOUNTING, plain(|app| Ok(app.accounting())))
         .route(endpoint::DOCTOR, plain(|app| Ok(app.doctor())))
         .merge(history::routes())
+        .merge(life::routes())
         .method_not_allowed_fallback(async || {
             let message = "this path has another method; see api/src/endpoint.rs";
             Refused(ApiError::new(ErrorCode::MethodNotAllowed, message))
@@ -172,59 +172,6 @@ async fn policy_check(
 ) -> Answer<api::policy::CheckResult> {
     let CheckRequest { text, file_name } = body(&bytes)?;
     Ok(Json(app.policy.check(text, file_name).await?))
-}
-
-async fn policy_apply(
-    State(app): State<Arc<App>>,
-    bytes: Bytes,
-) -> Answer<api::policy::ApplyResult> {
-    let ApplyRequest {
-        text,
-        file_name,
-        author,
-        note,
-    } = body(&bytes)?;
-    let change = Change {
-        kind: Some(PolicyChange::Apply),
-        file_name,
-        author,
-        note,
-    };
-    Ok(Json(
-        detached(app, move |app| async move {
-            app.policy.apply(text, change).await
-        })
-        .await?,
-    ))
-}
-
-async fn workload_set(
-    State(app): State<Arc<App>>,
-    bytes: Bytes,
-) -> Answer<api::policy::ApplyResult> {
-    let request: WorkloadRequest = body(&bytes)?;
-    let work = move |app: Arc<App>| async move { app.policy.set_workload(request).await };
-    Ok(Json(detached(app, work).await?))
-}
-
-async fn policy_rollback(
-    State(app): State<Arc<App>>,
-    bytes: Bytes,
-) -> Answer<api::policy::ApplyResult> {
-    let RollbackRequest {
-        revision,
-        author,
-        note,
-    } = body(&bytes)?;
-    let change = Change {
-        kind: Some(PolicyChange::Rollback),
-        // Named once it is found.
-        file_name: String::new(),
-        author,
-        note,
-    };
-    let work = move |app: Arc<App>| async move { app.policy.rollback(&revision, change).await };
-    Ok(Json(detached(app, work).await?))
 }
 
 /// Goes on to its end where the client hangs up: a change of policy is never left half done.

@@ -5,8 +5,11 @@
 //! itself has to bring back when a link comes up.
 
 mod check;
+mod confirm;
+mod log;
 mod press;
 mod restore;
+mod revisions;
 mod store;
 
 pub use check::check;
@@ -18,16 +21,18 @@ use crate::dataplane::{Adoption, Dataplane, Link, LinkEvent, PublishError};
 use crate::names::{Dictionary, EPOCHS_MAX, Registry};
 use api::Ts;
 use api::error::{ApiError, ErrorCode};
+use api::life::Peer;
 use api::policy::{
-    ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLog,
-    PolicyLogEntry, PolicyState, Revision,
+    ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLogEntry,
+    PolicyState,
 };
 use check::{counts, no_longer_enforces, warnings};
+use confirm::{Confirmation, RevertClock};
 use policy::{CompiledPolicy, ValidPolicy};
 use press::{Press, compile_aside};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{NOTE_BYTES_MAX, PolicyRecord, Store, hash_hex};
 use tokio::sync::watch;
 
@@ -60,6 +65,7 @@ struct Current {
     unusable: Option<String>,
     in_force: Option<InForce>,
     last_epoch: u64,
+    revert: RevertClock,
 }
 
 /// Who changes the policy, and why.
@@ -73,6 +79,17 @@ pub struct Change {
     pub author: String,
     /// Why.
     pub note: String,
+    /// Who sits at the other end of the socket.
+    pub peer: Option<Peer>,
+}
+
+/// On which terms a policy is applied.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// It reverts by itself after so many seconds unless it is confirmed.
+    pub confirm_s: Option<u64>,
+    /// Only where this revision is in force.
+    pub if_revision: Option<String>,
 }
 
 impl Change {
@@ -122,6 +139,8 @@ pub struct PolicyService {
     busy: tokio::sync::Mutex<()>,
     /// Links whose policy was compared with the wanted one.
     compared_links: watch::Sender<u64>,
+    /// When `watch` has to act by itself.
+    due: watch::Sender<Option<Instant>>,
 }
 
 /// A policy text that can be published.
@@ -138,6 +157,36 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::new(ErrorCode::Storage, error.to_string())
     }
+}
+
+/// Whether `wanted`, or its first digits, is this revision.
+fn same_revision(wanted: &str, revision: &str) -> Result<(), ApiError> {
+    let hexadecimal = wanted.bytes().all(|b| b.is_ascii_hexdigit());
+    if wanted.len() < REVISION_DIGITS_MIN || !hexadecimal {
+        let message = format!(
+            "`{wanted}` names no revision: give at least {REVISION_DIGITS_MIN} of its hexadecimal \
+             digits"
+        );
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
+    if revision.starts_with(&wanted.to_ascii_lowercase()) {
+        return Ok(());
+    }
+    let in_force = match revision.get(..SHOWN_DIGITS) {
+        Some(digits) => format!("revision {digits} is in force"),
+        None => "no policy is in force".to_owned(),
+    };
+    let message = format!(
+        "{in_force}, not {wanted}: somebody else changed it; see `ringfence policy log`, then decide \
+         anew"
+    );
+    Err(ApiError::new(ErrorCode::Conflict, message))
+}
+
+/// Whether an answer is a judgement of the request, which the log keeps. That another change is
+/// under way or that the dataplane is away says nothing about it.
+const fn is_judged(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::InvalidPolicy | ErrorCode::Conflict)
 }
 
 /// The text of a record, whole, and that it is there.
@@ -187,9 +236,10 @@ impl PolicyService {
                 }
             }
             current.state = Some(PolicyState::Waiting);
+            current.revert.set(&record, now_ns(), Instant::now());
             current.record = record;
         }
-        Ok(Self {
+        let service = Self {
             store: Mutex::new(store),
             registry,
             dataplane,
@@ -202,7 +252,10 @@ impl PolicyService {
             changing: tokio::sync::Mutex::new(()),
             busy: tokio::sync::Mutex::new(()),
             compared_links: watch::Sender::new(0),
-        })
+            due: watch::Sender::new(None),
+        };
+        service.wake();
+        Ok(service)
     }
 
     /// What is in force, compiled; none where there is none or its text is not known here.
@@ -243,12 +296,53 @@ impl PolicyService {
     /// # Errors
     /// Everything but adoption; the policy that was in force then stays in force, unless the answer
     /// says that it is not known.
-    pub async fn apply(&self, text: String, change: Change) -> Result<ApplyResult, ApiError> {
+    pub async fn apply(
+        &self,
+        text: String,
+        change: Change,
+        terms: &Terms,
+    ) -> Result<ApplyResult, ApiError> {
+        let began = Instant::now();
         change.check()?;
         let _changing = self.one_at_a_time()?;
         self.compared().await;
         let _busy = self.busy.lock().await;
-        self.publish(text, change, None).await
+        let revision = policy::Revision::of(&text).to_string();
+        let applied = self.apply_on(text, change.clone(), terms).await;
+        let mut result = applied.inspect_err(|e| self.note_refused(&change, &revision, e))?;
+        result.enforcement_us = micros(began.elapsed());
+        Ok(result)
+    }
+
+    async fn apply_on(
+        &self,
+        text: String,
+        change: Change,
+        terms: &Terms,
+    ) -> Result<ApplyResult, ApiError> {
+        if let Some(wanted) = &terms.if_revision {
+            same_revision(wanted, &lock(&self.current).record.revision)?;
+        }
+        // Going back is always possible: that it is wanted is what a confirmation waits for.
+        if change.kind != Some(PolicyChange::Rollback) {
+            self.nothing_may_wait()?;
+        }
+        let confirmation = match terms.confirm_s {
+            None => None,
+            Some(confirm_s) => Some(self.fallback(confirm::window(confirm_s)?)?),
+        };
+        self.publish(text, change, None, confirmation).await
+    }
+
+    /// Keeps in the log that a change was judged and refused.
+    fn note_refused(&self, change: &Change, revision: &str, error: &ApiError) {
+        if is_judged(error.code) {
+            let record = PolicyRecord {
+                revision: revision.to_owned(),
+                ..PolicyRecord::default()
+            };
+            self.log(&record, change, Outcome::Refused, &error.message, None);
+        }
     }
 
     /// Whoever comes while another change is under way is refused.
@@ -269,12 +363,13 @@ impl PolicyService {
     }
 
     /// Publishes a text; where it is to be in force `again`, its record stays as it was but for
-    /// the epoch. The caller holds `busy`.
+    /// the epoch. It reverts where there is a `confirmation` to wait for. The caller holds `busy`.
     async fn publish(
         &self,
         text: String,
         change: Change,
         again: Option<PolicyRecord>,
+        confirmation: Option<Confirmation>,
     ) -> Result<ApplyResult, ApiError> {
         let epoch = lock(&self.current).last_epoch + 1;
         let press = Arc::clone(&self.press);
@@ -289,6 +384,7 @@ impl PolicyService {
             author: change.author.clone(),
             note: change.note.clone(),
             applied_ns: now_ns(),
+            confirmation,
             ..PolicyRecord::default()
         });
         record.epoch = epoch;
@@ -405,7 +501,7 @@ impl PolicyService {
         let mut warned = warnings(&in_force.valid);
         warned.extend(before.and_then(|f| no_longer_enforces(&f.valid, &in_force.valid)));
         let previous = std::mem::replace(&mut current.record, record);
-        let result = ApplyResult {
+        let mut result = ApplyResult {
             revision: current.record.revision.clone(),
             epoch: current.record.epoch,
             previous_revision: (!previous.revision.is_empty()).then_some(previous.revision),
@@ -414,6 +510,9 @@ impl PolicyService {
             memberships_only: in_force.compiled.tables_kept,
             preparation_us: adoption.map_or(0, |a| a.preparation_ns / 1000),
             adoption_us: adoption_us.unwrap_or(0),
+            // Known to whoever asked for it.
+            enforcement_us: 0,
+            unconfirmed: None,
             warnings: warned,
             counts: counts(&in_force),
         };
@@ -423,6 +522,11 @@ impl PolicyService {
         current.unusable = None;
         current.adoption_us = adoption_us;
         current.in_force = Some(in_force);
+        let Current { record, revert, .. } = &mut *current;
+        revert.set(record, now_ns(), Instant::now());
+        result.unconfirmed = current.unconfirmed();
+        drop(current);
+        self.wake();
         Ok(result)
     }
 
@@ -445,65 +549,16 @@ impl PolicyService {
             note: change.note.clone(),
             file_name: change.file_name.clone(),
             adoption_us,
+            peer: change.peer.clone(),
+            // The log numbers and seals it.
+            seq: 0,
+            previous_hash: String::new(),
+            hash: String::new(),
         };
-        if let Err(error) = lock(&self.store).append_log(&entry) {
+        if let Err(error) = lock(&self.store).log().append(&entry) {
             lock(&self.outcomes).storage_errors += 1;
             tracing::error!(%error, epoch = record.epoch, "a change of policy is not in the log");
         }
-    }
-
-    /// Goes back to an earlier revision.
-    ///
-    /// # Errors
-    /// No such revision, or as [`PolicyService::apply`].
-    pub async fn rollback(&self, wanted: &str, change: Change) -> Result<ApplyResult, ApiError> {
-        let found = self.revision(wanted)?;
-        let digits = found.revision.get(..SHOWN_DIGITS).unwrap_or_default();
-        let change = Change {
-            file_name: format!("revision {digits}"),
-            ..change
-        };
-        self.apply(found.text, change).await
-    }
-
-    /// A revision by name, by its first digits, or `previous`.
-    ///
-    /// # Errors
-    /// None or several fit.
-    pub fn revision(&self, wanted: &str) -> Result<Revision, ApiError> {
-        let not_found = |message: String| ApiError::new(ErrorCode::NotFound, message);
-        let store = lock(&self.store);
-        let revision = if wanted == "previous" {
-            let current = lock(&self.current).record.revision.clone();
-            let log = store.log()?;
-            let mut adopted = log.iter().rev().filter(|e| e.outcome == Outcome::Adopted);
-            let earlier = adopted.find(|e| e.revision != current);
-            let none = || not_found("no other revision has been in force here".to_owned());
-            earlier.ok_or_else(none)?.revision.clone()
-        } else {
-            let hexadecimal = wanted.bytes().all(|b| b.is_ascii_hexdigit());
-            if wanted.len() < REVISION_DIGITS_MIN || !hexadecimal {
-                let message = format!(
-                    "`{wanted}` names no revision: give at least {REVISION_DIGITS_MIN} of its \
-                     hexadecimal digits, or `previous`"
-                );
-                return Err(ApiError::new(ErrorCode::BadRequest, message));
-            }
-            let mut found = store.revisions(&wanted.to_ascii_lowercase())?;
-            match (found.pop(), found.len()) {
-                (Some(only), 0) => only,
-                (None, _) => {
-                    let message = format!("no revision begins with {wanted}; see the policy log");
-                    return Err(not_found(message));
-                }
-                (Some(_), more) => {
-                    let message = format!("{} revisions begin with {wanted}: give more", more + 1);
-                    return Err(ApiError::new(ErrorCode::BadRequest, message));
-                }
-            }
-        };
-        let text = stored_text(&store, &revision)?;
-        Ok(Revision { revision, text })
     }
 
     /// What is in force.
@@ -525,6 +580,7 @@ impl PolicyService {
             adopted_ts: since_ns.filter(|ns| *ns > 0 && record.epoch > 0).map(Ts),
             adoption_us: current.adoption_us,
             refused: current.refused.clone(),
+            unconfirmed: current.unconfirmed(),
             file_name: record.file_name.clone(),
             author: record.author.clone(),
             note: record.note.clone(),
@@ -540,14 +596,8 @@ impl PolicyService {
             Some(state) => state,
         }
     }
+}
 
-    /// Every change, oldest first.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn history(&self) -> Result<PolicyLog, ApiError> {
-        Ok(PolicyLog {
-            entries: lock(&self.store).log()?,
-        })
-    }
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,6 @@
 //! The wiring: starts every part in order, waits, and ends them in the reverse order.
 
-use crate::api_server::{SocketError, SocketPath, metrics_router, router};
+use crate::api_server::{SocketError, SocketPath, SocketPeer, metrics_router, router};
 use crate::app::{App, Rates, sample};
 use crate::clock::now_ns;
 use crate::collector::Sinks;
@@ -144,7 +144,8 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
         let served = axum::serve(metrics, metrics_router(Arc::clone(&app)));
         servers.push(serve(served.with_graceful_shutdown(until(stopped.clone()))));
     }
-    let served = axum::serve(listener, router(Arc::clone(&app)));
+    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketPeer>();
+    let served = axum::serve(listener, service);
     servers.push(serve(served.with_graceful_shutdown(until(stopped))));
     tracing::info!(
         socket = %app.config.api_socket().display(),

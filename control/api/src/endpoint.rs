@@ -65,6 +65,12 @@ pub const HISTORY_TALKERS: &str = "/v1/history/talkers";
 pub const HISTORY_NAMES: &str = "/v1/history/names";
 /// `POST` [`crate::history::SqlRequest`] -> [`crate::history::Table`].
 pub const HISTORY_SQL: &str = "/v1/history/sql";
+/// `POST` [`crate::life::ConfirmRequest`] -> [`crate::life::Confirmed`].
+pub const POLICY_CONFIRM: &str = "/v1/policy/confirm";
+/// `POST` [`crate::life::RevertRequest`] -> [`crate::policy::ApplyResult`].
+pub const POLICY_REVERT: &str = "/v1/policy/revert";
+/// `GET` [`crate::life::VerifyQuery`] -> [`crate::life::LogVerification`].
+pub const POLICY_LOG_VERIFY: &str = "/v1/policy/log/verify";
 
 /// Every endpoint: method and path.
 pub const ALL: &[(&str, &str)] = &[
@@ -82,6 +88,9 @@ pub const ALL: &[(&str, &str)] = &[
     ("POST", POLICY_APPLY),
     ("GET", POLICY_LOG),
     ("POST", POLICY_ROLLBACK),
+    ("POST", POLICY_CONFIRM),
+    ("POST", POLICY_REVERT),
+    ("GET", POLICY_LOG_VERIFY),
     ("GET", POLICY_REVISION),
     ("GET", RULES),
     ("GET", EXPLAIN),

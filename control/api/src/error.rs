@@ -21,6 +21,9 @@ words! {
         Timeout => "timeout",
         /// Another change of policy is under way.
         Busy => "busy",
+        /// The request does not fit what is in force: another revision is, or one waits for its
+        /// confirmation.
+        Conflict => "conflict",
         /// The state directory could not be written; the old policy stays in force.
         Storage => "storage",
         /// An error of the control process itself.
@@ -36,7 +39,7 @@ impl ErrorCode {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::Busy => 409,
+            Self::Busy | Self::Conflict => 409,
             Self::InvalidPolicy => 422,
             Self::Internal => 500,
             Self::Refused => 502,

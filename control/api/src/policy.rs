@@ -1,6 +1,7 @@
 //! Policy, and what it names.
 
 use crate::error::ErrorDetail;
+use crate::life::{Peer, Unconfirmed};
 use crate::time::Ts;
 use crate::words::{Action, Mode};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,13 @@ pub struct ApplyRequest {
     /// Why.
     #[serde(default)]
     pub note: String,
+    /// It reverts by itself after so many seconds unless `POST /v1/policy/confirm` comes first; left
+    /// out: it stays. 1 to [`crate::life::CONFIRM_S_MAX`].
+    #[serde(default)]
+    pub confirm_s: Option<u64>,
+    /// Refuse where another revision than this is in force; its first digits (at least 4) are enough.
+    #[serde(default)]
+    pub if_revision: Option<String>,
 }
 
 /// Body of `POST /v1/policy/rollback`.
@@ -126,6 +134,12 @@ pub struct ApplyResult {
     pub preparation_us: u64,
     /// From then, the publication, to the last core's adoption, microseconds.
     pub adoption_us: u64,
+    /// From the request to the last core's adoption, microseconds: the time to enforcement.
+    #[serde(default)]
+    pub enforcement_us: u64,
+    /// Until when it must be confirmed, where it reverts by itself.
+    #[serde(default)]
+    pub unconfirmed: Option<Unconfirmed>,
     /// What is legal and probably not meant.
     pub warnings: Vec<ErrorDetail>,
     /// How much of everything it has.
@@ -165,6 +179,9 @@ pub struct PolicyInForce {
     pub adoption_us: Option<u64>,
     /// Why the dataplane refused it.
     pub refused: Option<String>,
+    /// What comes back and when, where it waits for its confirmation.
+    #[serde(default)]
+    pub unconfirmed: Option<Unconfirmed>,
     /// Name of the file it came from.
     pub file_name: String,
     /// Who applied it.
@@ -207,6 +224,13 @@ words! {
         Start => "start",
         /// An operator changed one workload of the policy in force.
         Workload => "workload",
+        /// An operator confirmed a policy that would have reverted by itself.
+        Confirm => "confirm",
+        /// The policy before one that was not confirmed came back, by itself or because an operator
+        /// did not want to wait.
+        Revert => "revert",
+        /// Entries that an earlier release wrote were taken over into the chain of hashes.
+        TakenOver => "taken-over",
     }
 }
 
@@ -221,6 +245,8 @@ words! {
         Timeout => "timeout",
         /// The link broke before the answer.
         Disconnected => "disconnected",
+        /// Done; nothing had to be published.
+        Done => "done",
     }
 }
 
@@ -259,6 +285,18 @@ pub struct PolicyLogEntry {
     /// From publish to the last core's adoption, microseconds.
     #[serde(default)]
     pub adoption_us: Option<u64>,
+    /// Who sat at the other end of the socket, as the kernel says; `author` is what that one says.
+    #[serde(default)]
+    pub peer: Option<Peer>,
+    /// Number of the entry, from 1; 0 for an entry from before the chain.
+    #[serde(default)]
+    pub seq: u64,
+    /// Hash of the entry before; of the first, SHA-256 of all that stands before it.
+    #[serde(default)]
+    pub previous_hash: String,
+    /// SHA-256, hexadecimal, of the entry's line without this field, which is its last.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
 }
 
 /// Answer to `GET /v1/segments`.

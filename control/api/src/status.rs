@@ -115,6 +115,9 @@ pub struct PolicyStatus {
     pub adoption_us: Option<u64>,
     /// Segments in observe, in test and in enforce.
     pub segments_by_mode: [u64; 3],
+    /// What comes back and when, where it waits for its confirmation.
+    #[serde(default)]
+    pub unconfirmed: Option<crate::life::Unconfirmed>,
 }
 
 /// Totals over all cores.
@@ -134,6 +137,9 @@ pub struct TrafficStatus {
     pub would_deny_packets: u64,
     /// Packets of flows that no rule covers.
     pub uncovered_packets: u64,
+    /// Packets forwarded under a verdict that a change of policy had superseded.
+    #[serde(default)]
+    pub superseded_packets: u64,
     /// Packets a second, over the last ten seconds.
     pub rx_packets_per_s: u64,
     /// Bits a second, over the last ten seconds.

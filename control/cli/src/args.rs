@@ -1,4 +1,6 @@
-//! The command line. Every word that an operator can type is in this file.
+//! The command line. Every word that an operator can type is in this file and those below it.
+
+pub mod life;
 
 pub mod history;
 
@@ -14,6 +16,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use self::life::{ConfirmArgs, LogArgs, TermsArgs};
 use crate::collector_spec::CollectorSpec;
 use crate::exit::EXIT_CODES_HELP;
 use crate::metrics_spec::MetricsSpec;
@@ -273,11 +276,27 @@ Example:
 Checked, compiled, published, adopted by every worker between two bursts: no packet is lost. Live
 flows are judged again. Exits 1 if the policy is invalid; the policy in force then stays.
 
-Example:
-  ringfence policy apply policy.toml")]
+With --confirm the policy is in force at once and reverts by itself, also across restarts of control,
+unless `ringfence policy confirm` comes in time. While one waits, another is refused.
+
+Examples:
+  ringfence policy apply policy.toml
+  ringfence policy apply policy.toml --confirm 5m -m 'the database closes its doors'
+  ringfence policy apply policy.toml --if-revision 3f9c0ad2    only over what I have seen")]
     Apply {
         /// Policy file (TOML)
         file: PathBuf,
+        /// Why; kept in the policy log
+        #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
+        note: String,
+        /// On which terms
+        #[command(flatten)]
+        terms: TermsArgs,
+    },
+    /// Keep a policy that would revert by itself (see `apply --confirm`)
+    Confirm(ConfirmArgs),
+    /// Bring the policy before back at once, without waiting for the end of `--confirm`
+    Revert {
         /// Why; kept in the policy log
         #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
         note: String,
@@ -295,8 +314,8 @@ Example:
 Hits are counted as records come: when a flow ends, is denied, or at its active timeout. What an
 idle or short flow did shows up to some seconds later.")]
     Rules,
-    /// Revisions: when, by whom, which is in force
-    Log,
+    /// Every change: what, when, by whom; and whether anybody changed this log
+    Log(LogArgs),
     /// Put an earlier revision into force again
     #[command(after_long_help = "\
 Examples:

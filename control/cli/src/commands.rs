@@ -1,6 +1,7 @@
 //! One function a command: ask, print, and say with which exit code it ends.
 
 mod history;
+mod life;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use api::explain::ExplainQuery;
 use api::filter::Filter;
 use api::flow::{Flows, FlowsFormat};
 use api::policy::{
-    ApplyRequest, ApplyResult, CheckRequest, CheckResult, PolicyInForce, PolicyLog, Revision,
-    RevisionQuery, RollbackRequest, Rules, Segments, WorkloadRequest, Workloads,
+    ApplyRequest, ApplyResult, CheckRequest, CheckResult, PolicyInForce, Revision, RevisionQuery,
+    RollbackRequest, Rules, Segments, WorkloadRequest, Workloads,
 };
 use api::{
     Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Stages, Status, Top, TopQuery, Ts,
@@ -21,6 +22,7 @@ use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::args::life::TermsArgs;
 use crate::args::{
     Cli, Command, ExplainArgs, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand, WorkloadCommand,
 };
@@ -288,16 +290,17 @@ impl Context {
     async fn policy(&self, command: PolicyCommand) -> Result<Exit, CliError> {
         match command {
             PolicyCommand::Check { file } => self.policy_check(&file).await,
-            PolicyCommand::Apply { file, note } => self.policy_apply(file, note).await,
+            PolicyCommand::Apply { file, note, terms } => {
+                self.policy_apply(file, note, terms).await
+            }
+            PolicyCommand::Confirm(args) => self.policy_confirm(args).await,
+            PolicyCommand::Revert { note } => self.policy_revert(note).await,
             PolicyCommand::Show { revision, text } => self.policy_show(revision, text).await,
             PolicyCommand::Rules => {
                 let print = |rules: &Rules| print::rules(rules, now());
                 self.table(endpoint::RULES, print).await
             }
-            PolicyCommand::Log => {
-                self.table::<PolicyLog>(endpoint::POLICY_LOG, print::policy_log)
-                    .await
-            }
+            PolicyCommand::Log(args) => self.policy_log(args).await,
             PolicyCommand::Rollback { revision, note } => {
                 self.policy_rollback(revision, note).await
             }
@@ -363,7 +366,12 @@ impl Context {
         Ok(if result.valid { Exit::Ok } else { Exit::No })
     }
 
-    async fn policy_apply(&self, file: PathBuf, note: String) -> Result<Exit, CliError> {
+    async fn policy_apply(
+        &self,
+        file: PathBuf,
+        note: String,
+        terms: TermsArgs,
+    ) -> Result<Exit, CliError> {
         let file_name = file.display().to_string();
         let text = read(&file)?;
         let request = ApplyRequest {
@@ -371,6 +379,8 @@ impl Context {
             file_name,
             author: author(),
             note,
+            confirm_s: terms.confirm.map(|time| time.as_secs()),
+            if_revision: terms.if_revision,
         };
         self.change(endpoint::POLICY_APPLY, &request, &request.file_name)
             .await
@@ -489,6 +499,6 @@ pub(crate) async fn check_policy(
         text,
         file_name,
         author: author(),
-        note: String::new(),
+        ..ApplyRequest::default()
     }))
 }

@@ -26,6 +26,9 @@ pub struct Settled {
     pub changed: u64,
     /// Of those, flows that were ended because their rule says `on_change = "kill"`.
     pub killed: u64,
+    /// Packets that passed under a verdict that the change had superseded: in the time between the
+    /// publication and the last core's adoption.
+    pub superseded_packets: u64,
     /// How long was waited.
     pub waited: Duration,
 }
@@ -58,6 +61,7 @@ fn settled(before: &TrafficStatus, after: &TrafficStatus, waited: Duration) -> S
         rejudged,
         changed: since(|t| t.flows_verdict_changed),
         killed: since(|t| t.flows_ended_forced),
+        superseded_packets: since(|t| t.superseded_packets),
         waited,
     }
 }

@@ -99,6 +99,8 @@ fn help_of_commands_has_examples() {
         &["policy", "check"],
         &["policy", "apply"],
         &["policy", "rollback"],
+        &["policy", "confirm"],
+        &["policy", "log"],
         &["explain"],
         &["replay"],
         &["completions"],

@@ -228,6 +228,7 @@ fn what_a_change_did_to_live_flows_is_told_in_one_line() {
         rejudged,
         changed,
         killed,
+        superseded_packets: 0,
         waited: std::time::Duration::from_millis(1_003),
     };
     for (settled, line) in [
@@ -255,8 +256,16 @@ fn what_a_change_did_to_live_flows_is_told_in_one_line() {
         ),
     ] {
         let page = print::settled(&settled).render(false);
-        assert_eq!(page, format!("live flows   {line}\n"));
+        let superseded = "superseded   no packet passed under the verdict before, within 1 s";
+        assert_eq!(page, format!("live flows   {line}\n{superseded}\n"));
     }
+    let one = cli::settle::Settled {
+        superseded_packets: 1,
+        ..settled(1, 1, 0, 0)
+    };
+    let page = print::settled(&one).render(false);
+    let line = "superseded   1 packet passed under the verdict before, within 1 s\n";
+    assert!(page.ends_with(line), "{page}");
 }
 
 #[test]

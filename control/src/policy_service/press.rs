@@ -4,9 +4,10 @@
 //! before it left: see [`policy::Loader`] and [`policy::Compiler`].
 
 use super::check::invalid;
-use super::{Change, InForce, PolicyService, lock};
+use super::{Change, InForce, PolicyService, lock, micros};
 use crate::clock::today;
 use api::error::{ApiError, ErrorCode};
+use api::life::Peer;
 use api::policy::{ApplyResult, PolicyChange, WorkloadRequest};
 use policy::{Compiler, EditError, Loader, WorkloadChange};
 use std::sync::{Arc, Mutex};
@@ -45,7 +46,7 @@ impl Press {
             valid: Arc::new(valid),
             compiled: Arc::new(compiled),
             text: text.into(),
-            compile_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            compile_us: micros(began.elapsed()),
         })
     }
 }
@@ -76,7 +77,12 @@ impl PolicyService {
     ///
     /// # Errors
     /// There is no such workload, nothing would change, or as [`PolicyService::apply`].
-    pub async fn set_workload(&self, request: WorkloadRequest) -> Result<ApplyResult, ApiError> {
+    pub async fn set_workload(
+        &self,
+        request: WorkloadRequest,
+        peer: Option<Peer>,
+    ) -> Result<ApplyResult, ApiError> {
+        let began = Instant::now();
         let WorkloadRequest {
             name,
             addresses,
@@ -90,11 +96,13 @@ impl PolicyService {
             file_name: lock(&self.current).record.file_name.clone(),
             author,
             note,
+            peer,
         };
         change.check()?;
         let _changing = self.one_at_a_time()?;
         self.compared().await;
         let _busy = self.busy.lock().await;
+        self.nothing_may_wait()?;
         let Some(in_force) = self.in_force() else {
             let message = "no policy is in force here whose text is known; `ringfence policy apply \
                            FILE` first";
@@ -115,6 +123,10 @@ impl PolicyService {
         let text = edited
             .map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?
             .map_err(|error| edit_error(&error))?;
-        self.publish(text, change, None).await
+        let revision = policy::Revision::of(&text).to_string();
+        let applied = self.publish(text, change.clone(), None, None).await;
+        let mut result = applied.inspect_err(|e| self.note_refused(&change, &revision, e))?;
+        result.enforcement_us = micros(began.elapsed());
+        Ok(result)
     }
 }

@@ -1,5 +1,6 @@
 //! After a restart of either side: does the dataplane have what it should have?
 
+use super::confirm::until;
 use super::store::{PolicyRecord, hash_hex, hex};
 use super::{
     Change, InForce, LinkEvent, PolicyService, Prepared, compile_aside, lock, stored_text,
@@ -8,7 +9,7 @@ use super::{
 use crate::names::Dictionary;
 use api::policy::{PolicyChange, PolicyState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How often the date is looked at, for rules that expire.
@@ -18,6 +19,7 @@ impl PolicyService {
     /// Acts on what the link tells, for ever.
     pub async fn watch(self: Arc<Self>, mut events: mpsc::UnboundedReceiver<LinkEvent>) {
         let mut date = tokio::time::interval(DATE_INTERVAL);
+        let mut due = self.due.subscribe();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -25,10 +27,12 @@ impl PolicyService {
                     Some(LinkEvent::InForce { link, epoch, image_hash }) => {
                         self.compare(epoch, hex(&image_hash)).await;
                         self.compared_links.send_replace(link);
+                        self.revert_at_once();
                     }
                     Some(LinkEvent::Image { epoch, image }) => self.learn_image(epoch, image),
                 },
                 _ = date.tick() => self.expire().await,
+                () = until(&mut due) => self.revert_due().await,
             }
         }
     }
@@ -61,6 +65,8 @@ impl PolicyService {
         } else if has(&wanted) {
             let mut current = lock(&self.current);
             current.state = Some(PolicyState::Adopted);
+        } else if lock(&self.current).revert.is_due(Instant::now()) {
+            // Not confirmed in time: what comes back is published instead.
         } else {
             self.restore(&wanted, "the dataplane had another policy or none")
                 .await;
@@ -83,9 +89,10 @@ impl PolicyService {
             file_name: wanted.file_name.clone(),
             author: "ringfence-control".to_owned(),
             note: why.to_owned(),
+            peer: None,
         };
         let again = Some(wanted.clone());
-        if let Err(error) = self.publish(text, change, again).await {
+        if let Err(error) = self.publish(text, change, again, None).await {
             tracing::error!(%error, "the policy could not be restored");
         }
     }
@@ -101,6 +108,7 @@ impl PolicyService {
             file_name: record.file_name.clone(),
             author: record.author.clone(),
             note: record.note.clone(),
+            peer: None,
         };
         let press = Arc::clone(&self.press);
         match compile_aside(press, text, record.file_name.clone(), record.epoch).await {
@@ -137,8 +145,9 @@ impl PolicyService {
             file_name: path.display().to_string(),
             author: "ringfence-control".to_owned(),
             note: "policy.file of the configuration".to_owned(),
+            peer: None,
         };
-        if let Err(error) = self.publish(text, change, None).await {
+        if let Err(error) = self.publish(text, change, None, None).await {
             tracing::error!(%error, details = ?error.details, "policy.file was not applied");
         }
     }

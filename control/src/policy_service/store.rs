@@ -7,22 +7,21 @@
 //! current.json               the revision that was adopted last
 //! pending.json               the one that is being published; renamed to current.json when adopted
 //! epoch                      the highest epoch ever used
-//! log.jsonl                  every change, one line each
+//! log.jsonl, log.head        every change, one line each, and the newest: see `log.rs`
 //! lock                       held by the process that uses this directory
 //! ```
 
-use api::policy::PolicyLogEntry;
-use rustix::fs::{FallocateFlags, fallocate};
+use super::confirm::Confirmation;
+use super::log::Log;
+use crate::clock::now_ns;
+use api::Ts;
+use api::policy::{Outcome, PolicyChange, PolicyLogEntry};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes reserved for the next line of the log before an image is published.
-const LOG_LINE_BYTES_MAX: u64 = 32 << 10;
-/// Newest entries of the log that are read.
-pub(super) const LOG_ENTRIES_MAX: usize = 10_000;
 /// Bytes of author, note and file name each.
 pub(super) const NOTE_BYTES_MAX: usize = 4096;
 
@@ -57,7 +56,7 @@ pub enum StoreError {
     },
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| {
         let mend = match source.kind() {
@@ -91,6 +90,9 @@ pub(super) struct PolicyRecord {
     /// change it. 0 where that is not known.
     #[serde(default)]
     pub(super) applied_ns: u64,
+    /// It reverts by itself unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) confirmation: Option<Confirmation>,
 }
 
 /// The state directory, locked.
@@ -98,7 +100,27 @@ pub(super) struct PolicyRecord {
 pub(super) struct Store {
     dir: PathBuf,
     lock: File,
-    log: File,
+    log: Log,
+}
+
+/// The entry that says that entries of an earlier release stand before the chain.
+fn takes_over(entries: u64) -> PolicyLogEntry {
+    PolicyLogEntry {
+        ts: Ts(now_ns()),
+        change: PolicyChange::TakenOver,
+        revision: String::new(),
+        epoch: 0,
+        outcome: Outcome::Done,
+        message: String::new(),
+        author: "ringfence-control".to_owned(),
+        note: format!("{entries} entries before the chain of hashes"),
+        file_name: String::new(),
+        adoption_us: None,
+        peer: None,
+        seq: 0,
+        previous_hash: String::new(),
+        hash: String::new(),
+    }
 }
 
 pub(super) fn hash_hex(bytes: &[u8]) -> String {
@@ -142,20 +164,12 @@ impl Store {
             }
             Err(TryLockError::Error(e)) => return Err(io_error("lock", &lock_path)(e)),
         }
-        let log_path = dir.join("log.jsonl");
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .read(true)
-            .open(&log_path)
-            .map_err(io_error("open", &log_path))?;
-        let mut store = Self {
+        let log = Log::open(dir, takes_over)?;
+        Ok(Self {
             dir: dir.to_owned(),
             lock,
             log,
-        };
-        store.mend_log()?;
-        Ok(store)
+        })
     }
 
     /// Gives the directory back, for the next process; nothing is written afterwards.
@@ -251,23 +265,7 @@ impl Store {
         self.write(&self.image_path(record.epoch), image)?;
         let json = serde_json::to_vec_pretty(record).unwrap_or_default();
         self.write(&self.dir.join("pending.json"), &json)?;
-        self.reserve_log()
-    }
-
-    /// Reserves room for one line of the log.
-    fn reserve_log(&self) -> Result<(), StoreError> {
-        let path = self.dir.join("log.jsonl");
-        let end = self.log.metadata().map_err(io_error("read", &path))?.len();
-        match fallocate(
-            &self.log,
-            FallocateFlags::KEEP_SIZE,
-            end,
-            LOG_LINE_BYTES_MAX,
-        ) {
-            // A file system that cannot reserve: the line is tried as it is.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(errno) => Err(io_error("reserve room in", &path)(errno.into())),
-        }
+        self.log.reserve()
     }
 
     /// What was prepared is in force now.
@@ -277,6 +275,12 @@ impl Store {
         sync_dir(&self.dir)
     }
 
+    /// Changes what is known of the revision in force; what is in force stays.
+    pub(super) fn amend(&self, record: &PolicyRecord) -> Result<(), StoreError> {
+        let json = serde_json::to_vec_pretty(record).unwrap_or_default();
+        self.write(&self.dir.join("current.json"), &json)
+    }
+
     /// What was prepared will never be in force.
     pub(super) fn abandon(&self, epoch: u64) {
         // Left behind they do no harm: the epoch is never used again.
@@ -284,55 +288,9 @@ impl Store {
         let _ = fs::remove_file(self.image_path(epoch));
     }
 
-    /// Appends one line; a line that does not fit is taken back.
-    pub(super) fn append_log(&mut self, entry: &PolicyLogEntry) -> Result<(), StoreError> {
-        let path = self.dir.join("log.jsonl");
-        let end = self.log.metadata().map_err(io_error("read", &path))?.len();
-        let mut line = serde_json::to_vec(entry).unwrap_or_default();
-        line.push(b'\n');
-        let appended = self
-            .log
-            .write_all(&line)
-            .and_then(|()| self.log.sync_data());
-        appended.map_err(|error| {
-            let _ = self.log.set_len(end);
-            io_error("append to", &path)(error)
-        })
-    }
-
-    /// Takes back a last line that a crash left half written.
-    fn mend_log(&mut self) -> Result<(), StoreError> {
-        let path = self.dir.join("log.jsonl");
-        let mut text = Vec::new();
-        let mut read = || {
-            self.log.seek(SeekFrom::Start(0))?;
-            self.log.read_to_end(&mut text)
-        };
-        read().map_err(io_error("read", &path))?;
-        let whole = text
-            .iter()
-            .rposition(|b| *b == b'\n')
-            .map_or(0, |at| at + 1);
-        if whole < text.len() {
-            tracing::warn!(path = %path.display(), "the log's last line was half written");
-            self.log
-                .set_len(whole as u64)
-                .map_err(io_error("mend", &path))?;
-        }
-        Ok(())
-    }
-
-    /// The newest entries, oldest first. Lines that cannot be read are passed over.
-    pub(super) fn log(&self) -> Result<Vec<PolicyLogEntry>, StoreError> {
-        let path = self.dir.join("log.jsonl");
-        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-        let lines: Vec<&str> = text.lines().collect();
-        let newest = lines.len().saturating_sub(LOG_ENTRIES_MAX);
-        let entries = lines.get(newest..).unwrap_or_default();
-        Ok(entries
-            .iter()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect())
+    /// The log of changes.
+    pub(super) fn log(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     /// The text of a revision, which is named by the SHA-256 of its text.
@@ -346,10 +304,11 @@ impl Store {
             what,
         };
         let found = hash_hex(&bytes);
-        if found != revision {
+        let text = String::from_utf8(bytes).map_err(|e| damaged(e.to_string()))?;
+        // A revision is named by its canonical text: other line ends are no damage.
+        if found != revision && policy::Revision::of(&text).to_string() != revision {
             return Err(damaged(format!("the SHA-256 of its text is {found}")));
         }
-        let text = String::from_utf8(bytes).map_err(|e| damaged(e.to_string()))?;
         Ok(Some(text))
     }
 
@@ -391,23 +350,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::Ts;
-    use api::policy::{Outcome, PolicyChange};
-
-    fn entry(epoch: u64) -> PolicyLogEntry {
-        PolicyLogEntry {
-            ts: Ts(epoch),
-            change: PolicyChange::Apply,
-            revision: "abc".to_owned(),
-            epoch,
-            outcome: Outcome::Adopted,
-            message: String::new(),
-            author: "ada".to_owned(),
-            note: "because".to_owned(),
-            file_name: "p.toml".to_owned(),
-            adoption_us: Some(3),
-        }
-    }
 
     fn record(epoch: u64) -> PolicyRecord {
         PolicyRecord {
@@ -470,20 +412,6 @@ mod tests {
             second.contains("in use by another control process"),
             "{second}"
         );
-    }
-
-    #[test]
-    fn a_half_written_log_line_is_taken_back_at_the_next_start() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        store.append_log(&entry(1)).unwrap();
-        drop(store);
-        let path = dir.path().join("log.jsonl");
-        let mut log = OpenOptions::new().append(true).open(&path).unwrap();
-        log.write_all(b"{\"ts\":").unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        store.append_log(&entry(2)).unwrap();
-        assert_eq!(store.log().unwrap(), [entry(1), entry(2)]);
     }
 
     #[test]

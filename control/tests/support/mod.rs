@@ -502,6 +502,7 @@ impl Client {
             file_name: "shop.toml".to_owned(),
             author: "ada".to_owned(),
             note: "a test".to_owned(),
+            ..api::policy::ApplyRequest::default()
         };
         self.post(api::endpoint::POLICY_APPLY, &request)
     }

@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod flows;
 pub mod history;
+mod life;
 mod policy;
 mod ports;
 mod stages;
@@ -17,6 +18,7 @@ pub use capacity::capacity;
 pub use doctor::{doctor, doctor_summary};
 pub use explain::explain;
 pub use flows::{flow_header, flow_line, flows};
+pub use life::{confirmed, verification};
 pub use policy::{
     applied, checked, details, policy_in_force, policy_log, revision, rules, segments, settled,
     workloads,

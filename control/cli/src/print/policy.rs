@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use api::ErrorDetail;
 use api::policy::{
-    ApplyResult, CheckResult, Outcome, PolicyCounts, PolicyInForce, PolicyLog, PolicyState,
-    Revision, Rules, Segments, Workloads,
+    ApplyResult, CheckResult, Outcome, PolicyCounts, PolicyInForce, PolicyLog, PolicyLogEntry,
+    PolicyState, Revision, Rules, Segments, Workloads,
 };
 use api::words::Mode;
 
+use super::life::waits;
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{bytes, clock, count, counted, revision as short, span};
 use crate::settle::Settled;
@@ -111,7 +112,18 @@ pub fn applied(what: &str, result: &ApplyResult) -> Page {
             span(result.adoption_us * 1_000)
         ),
     );
+    if result.enforcement_us > 0 {
+        let enforced = span(result.enforcement_us * 1_000);
+        page.field(
+            Tone::Plain,
+            "enforced",
+            format!("{enforced} after it was asked for"),
+        );
+    }
     page.field(Tone::Plain, "contents", contents(&result.counts));
+    if let Some(waiting) = &result.unconfirmed {
+        page.field(Tone::Warning, "unconfirmed", waits(waiting));
+    }
     page
 }
 
@@ -146,6 +158,14 @@ pub fn settled(settled: &Settled) -> Page {
         ),
     };
     page.field(Tone::Plain, "live flows", text);
+    let superseded = match settled.superseded_packets {
+        0 => format!("no packet passed under the verdict before, within {waited}"),
+        packets => format!(
+            "{} passed under the verdict before, within {waited}",
+            counted(packets, "packet")
+        ),
+    };
+    page.field(Tone::Plain, "superseded", superseded);
     page
 }
 
@@ -184,6 +204,9 @@ pub fn policy_in_force(policy: &PolicyInForce) -> Page {
     );
     if let Some(refused) = &policy.refused {
         page.field(Tone::Bad, "refused", refused);
+    }
+    if let Some(waiting) = &policy.unconfirmed {
+        page.field(Tone::Warning, "unconfirmed", waits(waiting));
     }
     page.field(Tone::Plain, "file", &policy.file_name);
     page.field(Tone::Plain, "author", &policy.author);
@@ -227,10 +250,13 @@ pub fn policy_log(log: &PolicyLog) -> Page {
         ("note", Align::Left),
     ]);
     for entry in &log.entries {
-        let tone = if entry.outcome == Outcome::Adopted {
-            Tone::Plain
-        } else {
-            Tone::Bad
+        let tone = match entry.outcome {
+            Outcome::Adopted | Outcome::Done => Tone::Plain,
+            _ => Tone::Bad,
+        };
+        let epoch = match entry.epoch {
+            0 => String::new(),
+            epoch => epoch.to_string(),
         };
         let note = [entry.note.as_str(), entry.message.as_str()];
         grid.row(
@@ -239,12 +265,12 @@ pub fn policy_log(log: &PolicyLog) -> Page {
                 clock(entry.ts),
                 entry.change.to_string(),
                 short(&entry.revision).to_owned(),
-                entry.epoch.to_string(),
+                epoch,
                 entry.outcome.to_string(),
                 entry
                     .adoption_us
                     .map_or_else(String::new, |us| span(us * 1_000)),
-                entry.author.clone(),
+                who(entry),
                 entry.file_name.clone(),
                 note.iter()
                     .filter(|part| !part.is_empty())
@@ -256,6 +282,24 @@ pub fn policy_log(log: &PolicyLog) -> Page {
     }
     page.table(grid);
     page
+}
+
+/// Who somebody says to be, and the user that the kernel names where that is another.
+fn who(entry: &PolicyLogEntry) -> String {
+    let Some(peer) = &entry.peer else {
+        return entry.author.clone();
+    };
+    let uid = format!("uid {}", peer.uid);
+    let user = if peer.user.is_empty() {
+        &uid
+    } else {
+        &peer.user
+    };
+    match &*entry.author {
+        "" => user.clone(),
+        author if author == user => user.clone(),
+        author => format!("{author} ({user})"),
+    }
 }
 
 /// Segments in the order of the policy.

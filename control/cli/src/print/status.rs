@@ -122,6 +122,9 @@ fn policy(page: &mut Page, Overview { status, now, .. }: Overview<'_>) {
             policy.file_name
         ),
     );
+    if let Some(waiting) = &policy.unconfirmed {
+        page.field(Tone::Warning, "unconfirmed", super::life::waits(waiting));
+    }
     page.field(
         Tone::Plain,
         "segments",
