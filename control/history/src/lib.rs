@@ -16,10 +16,12 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod embedded;
 mod memory;
 mod off;
 pub mod question;
 
+pub use embedded::{EmbeddedHistory, EmbeddedOptions, Retention};
 pub use memory::MemoryHistory;
 pub use off::OffHistory;
 

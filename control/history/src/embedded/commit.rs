@@ -1,0 +1,200 @@
+//! Changing files: a flush, and what every change has in common.
+
+use super::disk;
+use super::files::{Held, StoredFile, Tier, file_path};
+use super::journal::{Commit, Journal};
+use super::parquet_file::{self, Effort};
+use super::state::{Frozen, by_hour, held};
+use super::totals::Totals;
+use super::{EmbeddedHistory, count, lock};
+use crate::HistoryError;
+use arrow::array::RecordBatch;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// Rows of a file that is written in one piece.
+const BATCH_ROWS: usize = 65_536;
+
+/// A commit whose journal is written and whose names are not turned yet.
+#[derive(Debug)]
+struct Pending {
+    commit: Commit,
+    journal: Journal,
+    change: Change,
+}
+
+/// What a commit changes in memory.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub add: Vec<StoredFile>,
+    pub remove: Vec<Arc<StoredFile>>,
+    /// Rows in memory that are in the files now.
+    pub frozen: Vec<Arc<Frozen>>,
+}
+
+/// The one who changes files.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub next_id: u64,
+    pub totals: Totals,
+    /// Left over from an attempt that failed in its middle; finished before anything else is begun.
+    pending: Option<Pending>,
+}
+
+impl Writer {
+    pub(super) const fn new(next_id: u64, totals: Totals) -> Self {
+        Self {
+            next_id,
+            totals,
+            pending: None,
+        }
+    }
+
+    /// Makes the rows in memory safe.
+    pub(super) fn flush(&mut self, engine: &EmbeddedHistory) -> Result<(), HistoryError> {
+        self.finish(engine)?;
+        let frozen = lock(&engine.state).freeze()?;
+        if frozen.is_empty() {
+            return Ok(());
+        }
+        let mut change = Change::default();
+        let written = self.write_frozen(&engine.root, &frozen, &mut change);
+        change.frozen = frozen;
+        self.commit_written(engine, written, change)
+    }
+
+    fn write_frozen(
+        &mut self,
+        root: &Path,
+        frozen: &[Arc<Frozen>],
+        change: &mut Change,
+    ) -> Result<(), HistoryError> {
+        for rows in frozen {
+            let tiers = [
+                (Tier::Flows, &rows.flows),
+                (Tier::Short, &rows.conversations),
+            ];
+            for (tier, batch) in tiers {
+                for (hour, part) in by_hour(batch, tier)? {
+                    let held = held(&part, tier, tier.partition_of(hour))?;
+                    let file = self.write(root, tier, false, Effort::Quick, held, pieces(part))?;
+                    change.add.push(file);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file under its temporary name.
+    pub(super) fn write(
+        &mut self,
+        root: &Path,
+        tier: Tier,
+        rolled: bool,
+        effort: Effort,
+        held: Held,
+        batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
+    ) -> Result<StoredFile, HistoryError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let path = file_path(tier, held.partition, id, rolled);
+        let bytes = parquet_file::write(&root.join(&path), tier, effort, &held, batches)?;
+        Ok(StoredFile {
+            tier,
+            id,
+            rolled,
+            root: root.to_owned(),
+            path,
+            bytes,
+            held,
+            gone: Mutex::new(None),
+        })
+    }
+
+    /// Commits what was written; where writing failed in its middle, removes it.
+    pub(super) fn commit_written(
+        &mut self,
+        engine: &EmbeddedHistory,
+        written: Result<(), HistoryError>,
+        change: Change,
+    ) -> Result<(), HistoryError> {
+        let published = written.and_then(|()| self.publish(engine, &change));
+        match published {
+            Ok((commit, journal)) => {
+                self.pending = Some(Pending {
+                    commit,
+                    journal,
+                    change,
+                });
+                self.finish(engine)
+            }
+            Err(error) => {
+                for file in &change.add {
+                    disk::remove(&disk::tmp_of(&file.full_path()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        engine: &EmbeddedHistory,
+        change: &Change,
+    ) -> Result<(Commit, Journal), HistoryError> {
+        let rows: usize = change.frozen.iter().map(|f| f.rows).sum();
+        let commit = Commit {
+            add: change.add.iter().map(|f| f.path.clone()).collect(),
+            remove: change.remove.iter().map(|f| f.path.clone()).collect(),
+            accounted: self.totals.accounted + count(rows),
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let journal = commit.publish(&engine.root, id)?;
+        Ok((commit, journal))
+    }
+
+    /// Finishes a commit that has been published.
+    pub(super) fn finish(&mut self, engine: &EmbeddedHistory) -> Result<(), HistoryError> {
+        let Some(pending) = &self.pending else {
+            return Ok(());
+        };
+        pending.commit.turn_names(&engine.root)?;
+        let totals = Totals {
+            accounted: pending.commit.accounted,
+            ..self.totals
+        };
+        totals.write(&engine.root)?;
+        self.totals = totals;
+        let Some(Pending {
+            journal, change, ..
+        }) = self.pending.take()
+        else {
+            return Ok(());
+        };
+        let journal = Arc::new(journal);
+        let mut state = lock(&engine.state);
+        for file in change.add {
+            state.catalog.add(Arc::new(file));
+        }
+        for file in &change.remove {
+            state.catalog.remove(file);
+            file.doom(&journal);
+        }
+        state
+            .frozen
+            .retain(|f| !change.frozen.iter().any(|done| Arc::ptr_eq(done, f)));
+        drop(state);
+        Ok(())
+    }
+}
+
+/// A batch in pieces: a writer holds less at once.
+pub(super) fn pieces(
+    batch: RecordBatch,
+) -> impl Iterator<Item = Result<RecordBatch, HistoryError>> {
+    let rows = batch.num_rows();
+    (0..rows)
+        .step_by(BATCH_ROWS)
+        .map(move |begin| Ok(batch.slice(begin, BATCH_ROWS.min(rows - begin))))
+}

@@ -1,0 +1,380 @@
+//! Conversations being added up: from flow records as they come, and from conversations that are rolled up or merged.
+
+use super::flow_columns::{Rows, SharedIds, odd, schema_of, split_ns, text_column};
+use super::texts::Texts;
+use crate::HistoryError;
+use crate::question::{KEY_COLUMNS, SUM_COLUMNS};
+use api::Ts;
+use api::flow::Flow;
+use api::history::{Conversation, Sums};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{Int64Type, SchemaRef, UInt32Type, UInt64Type};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+const TEXTS: [&str; 16] = [
+    "src",
+    "dst",
+    "src_name",
+    "dst_name",
+    "src_segments",
+    "dst_segments",
+    "service",
+    "verdict",
+    "verdict_source",
+    "rule",
+    "pending_verdict",
+    "pending_source",
+    "pending_rule",
+    "mode",
+    "coverage",
+    "initiator_evidence",
+];
+const SMALL: [&str; 8] = [
+    "start_s",
+    "proto",
+    "port",
+    "folded",
+    "first_ms",
+    "first_sub_ns",
+    "span_ms",
+    "last_sub_ns",
+];
+const LARGE: [&str; 7] = [
+    "flows",
+    "pkts_fwd",
+    "bytes_fwd",
+    "pkts_rev",
+    "bytes_rev",
+    "dropped_packets",
+    "dropped_bytes",
+];
+
+/// As [`super::flow_columns::SCATTERED`].
+pub(super) const SCATTERED: &[&str] = &[
+    "first_ms",
+    "first_sub_ns",
+    "span_ms",
+    "last_sub_ns",
+    "bytes_fwd",
+    "bytes_rev",
+    "pkts_fwd",
+    "pkts_rev",
+];
+
+/// What is written and read. `first_ms` is the distance from the beginning of the interval.
+pub(super) static CONVERSATION_SCHEMA: LazyLock<SchemaRef> =
+    LazyLock::new(|| schema_of(&TEXTS, &SMALL, &LARGE));
+
+/// Conversations as questions see them, over the columns that are kept.
+pub(super) fn conversations_view(stored: &str, interval_s: u32) -> String {
+    let unsigned = |text: &str| format!("CAST({text} AS BIGINT UNSIGNED)");
+    let million = unsigned("1000000");
+    let columns: Vec<String> = KEY_COLUMNS
+        .iter()
+        .chain(&["first_ns", "last_ns"])
+        .chain(SUM_COLUMNS)
+        .map(|column| match *column {
+            "interval_s" => format!("{interval_s} AS interval_s"),
+            "first_ns" => format!(
+                "{} * {million} + {} AS first_ns",
+                unsigned("start_s * 1000 + first_ms"),
+                unsigned("first_sub_ns")
+            ),
+            "last_ns" => format!(
+                "{} * {million} + {} AS last_ns",
+                unsigned("start_s * 1000 + first_ms + span_ms"),
+                unsigned("last_sub_ns")
+            ),
+            column => column.to_owned(),
+        })
+        .collect();
+    format!("SELECT {} FROM {stored}", columns.join(", "))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    start_s: u64,
+    ids: SharedIds,
+    proto: u8,
+    folded: bool,
+    port: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Added {
+    first_ns: u64,
+    last_ns: u64,
+    sums: Sums,
+}
+
+/// Conversations by what they are.
+#[derive(Debug)]
+pub(super) struct ConversationTable {
+    interval_s: u64,
+    added: HashMap<Key, Added, foldhash::fast::RandomState>,
+}
+
+impl ConversationTable {
+    pub(super) fn new(interval_s: u32) -> Self {
+        Self {
+            interval_s: u64::from(interval_s.max(1)),
+            added: HashMap::default(),
+        }
+    }
+
+    fn add(&mut self, key: Key, added: &Added) {
+        self.added
+            .entry(key)
+            .and_modify(|sum| {
+                sum.first_ns = sum.first_ns.min(added.first_ns);
+                sum.last_ns = sum.last_ns.max(added.last_ns);
+                sum.sums.add(&added.sums);
+            })
+            .or_insert(*added);
+    }
+
+    /// Adds a flow record; the same as [`Conversation::of`] says.
+    pub(super) fn add_flow(&mut self, flow: &Flow, ids: SharedIds) {
+        let interval_ns = self.interval_s * 1_000_000_000;
+        let key = Key {
+            start_s: (flow.first_ns - flow.first_ns % interval_ns) / 1_000_000_000,
+            ids,
+            proto: flow.proto,
+            folded: flow.aggregate.is_some(),
+            port: port_of(flow),
+        };
+        let added = Added {
+            first_ns: flow.first_ns,
+            last_ns: flow.last_ns,
+            sums: Sums::of(flow),
+        };
+        self.add(key, &added);
+    }
+
+    /// Adds conversations of an interval that this one's is a multiple of. Columns are those of
+    /// [`CONVERSATION_SCHEMA`].
+    pub(super) fn add_batch(
+        &mut self,
+        texts: &mut Texts,
+        batch: &RecordBatch,
+    ) -> Result<(), HistoryError> {
+        let stored = Stored::new(texts, batch)?;
+        for row in 0..batch.num_rows() {
+            let (mut key, added) = stored.row(row);
+            key.start_s -= key.start_s % self.interval_s;
+            self.add(key, &added);
+        }
+        Ok(())
+    }
+
+    /// The conversations as a batch, by source, destination and service, then time: what one host did lies together.
+    pub(super) fn batch(&self, texts: &Texts) -> Result<RecordBatch, HistoryError> {
+        let mut rows: Vec<(&Key, &Added)> = self.added.iter().collect();
+        rows.sort_unstable_by_key(|(key, added)| {
+            let (src, dst) = (texts.get(key.ids.src), texts.get(key.ids.dst));
+            (src, dst, key.proto, key.port, key.start_s, added.first_ns)
+        });
+        let values = Arc::new(texts.values());
+        let id = |of: fn(&SharedIds) -> u32| -> Result<ArrayRef, HistoryError> {
+            let ids = UInt32Array::from_iter_values(rows.iter().map(|(key, _)| of(&key.ids)));
+            text_column(ids, &values)
+        };
+        let small = |of: fn(&Key, &Added) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(
+                rows.iter().map(|(key, added)| of(key, added)),
+            ))
+        };
+        let large = |of: fn(&Sums) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(
+                rows.iter().map(|(_, added)| of(&added.sums)),
+            ))
+        };
+        let columns = vec![
+            id(|i| i.src)?,
+            id(|i| i.dst)?,
+            id(|i| i.src_name)?,
+            id(|i| i.dst_name)?,
+            id(|i| i.src_segments)?,
+            id(|i| i.dst_segments)?,
+            id(|i| i.service)?,
+            id(|i| i.verdict)?,
+            id(|i| i.verdict_source)?,
+            id(|i| i.rule)?,
+            id(|i| i.pending_verdict)?,
+            id(|i| i.pending_source)?,
+            id(|i| i.pending_rule)?,
+            id(|i| i.mode)?,
+            id(|i| i.coverage)?,
+            id(|i| i.evidence)?,
+            small(|key, _| signed(key.start_s)),
+            small(|key, _| key.proto.into()),
+            small(|key, _| key.port.into()),
+            small(|key, _| key.folded.into()),
+            small(|key, added| split_ns(added.first_ns).0 - signed(key.start_s) * 1000),
+            small(|_, added| split_ns(added.first_ns).1),
+            small(|_, added| split_ns(added.last_ns).0 - split_ns(added.first_ns).0),
+            small(|_, added| split_ns(added.last_ns).1),
+            large(|s| s.flows),
+            large(|s| s.pkts_fwd),
+            large(|s| s.bytes_fwd),
+            large(|s| s.pkts_rev),
+            large(|s| s.bytes_rev),
+            large(|s| s.dropped_packets),
+            large(|s| s.dropped_bytes),
+        ];
+        RecordBatch::try_new(Arc::clone(&CONVERSATION_SCHEMA), columns).map_err(odd)
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// [`Conversation::port`].
+fn port_of(flow: &Flow) -> u16 {
+    match (&flow.aggregate, flow.proto) {
+        (Some(_), _) => 0,
+        (None, 1 | 58) => {
+            u16::from(flow.icmp_type.unwrap_or(0)) << 8 | u16::from(flow.icmp_code.unwrap_or(0))
+        }
+        (None, _) => flow.dport,
+    }
+}
+
+/// Rows as they are kept, with the ids that their texts have in another dictionary.
+struct Stored<'b> {
+    texts: Vec<(&'b UInt32Array, Vec<u32>)>,
+    small: Vec<&'b Int64Array>,
+    large: Vec<&'b UInt64Array>,
+}
+
+impl<'b> Stored<'b> {
+    fn new(texts: &mut Texts, batch: &'b RecordBatch) -> Result<Self, HistoryError> {
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| odd(format!("there is no column {name}")))
+        };
+        let mut stored = Self {
+            texts: Vec::with_capacity(TEXTS.len()),
+            small: Vec::with_capacity(SMALL.len()),
+            large: Vec::with_capacity(LARGE.len()),
+        };
+        for name in TEXTS {
+            let dictionary = column(name)?.as_dictionary_opt::<UInt32Type>();
+            let Some(dictionary) = dictionary else {
+                return Err(odd(format!("column {name} is no dictionary")));
+            };
+            let values = dictionary.values().as_string::<i32>();
+            let ids = values.iter().map(|t| texts.text(t.unwrap_or(""))).collect();
+            stored.texts.push((dictionary.keys(), ids));
+        }
+        for name in SMALL {
+            let numbers = column(name)?.as_primitive_opt::<Int64Type>();
+            stored.small.push(numbers.ok_or_else(|| odd(name))?);
+        }
+        for name in LARGE {
+            let numbers = column(name)?.as_primitive_opt::<UInt64Type>();
+            stored.large.push(numbers.ok_or_else(|| odd(name))?);
+        }
+        Ok(stored)
+    }
+
+    fn row(&self, row: usize) -> (Key, Added) {
+        let id = |column: usize| {
+            self.texts.get(column).map_or(0, |(keys, ids)| {
+                let key = usize::try_from(keys.value(row)).unwrap_or(usize::MAX);
+                ids.get(key).copied().unwrap_or(0)
+            })
+        };
+        let small = |column: usize| self.small.get(column).map_or(0, |n| n.value(row));
+        let large = |column: usize| self.large.get(column).map_or(0, |n| n.value(row));
+        let ns = |ms: i64, sub: i64| {
+            u64::try_from(ms)
+                .unwrap_or(0)
+                .saturating_mul(super::flow_columns::MS_NS)
+                .saturating_add(u64::try_from(sub).unwrap_or(0))
+        };
+        let first_ms = small(0) * 1000 + small(4);
+        let ids = SharedIds {
+            src: id(0),
+            dst: id(1),
+            src_name: id(2),
+            dst_name: id(3),
+            src_segments: id(4),
+            dst_segments: id(5),
+            service: id(6),
+            verdict: id(7),
+            verdict_source: id(8),
+            rule: id(9),
+            pending_verdict: id(10),
+            pending_source: id(11),
+            pending_rule: id(12),
+            mode: id(13),
+            coverage: id(14),
+            evidence: id(15),
+        };
+        let key = Key {
+            start_s: u64::try_from(small(0)).unwrap_or(0),
+            ids,
+            proto: u8::try_from(small(1)).unwrap_or(0),
+            port: u16::try_from(small(2)).unwrap_or(0),
+            folded: small(3) != 0,
+        };
+        let added = Added {
+            first_ns: ns(first_ms, small(5)),
+            last_ns: ns(first_ms + small(6), small(7)),
+            sums: Sums {
+                flows: large(0),
+                pkts_fwd: large(1),
+                bytes_fwd: large(2),
+                pkts_rev: large(3),
+                bytes_rev: large(4),
+                dropped_packets: large(5),
+                dropped_bytes: large(6),
+            },
+        };
+        (key, added)
+    }
+}
+
+impl Rows<'_> {
+    /// The conversation of a row that answers [`crate::question::Question::Conversations`].
+    pub(super) fn conversation(&mut self, row: usize) -> Result<Conversation, HistoryError> {
+        Ok(Conversation {
+            start_ts: Ts(self.large("start_s", row).saturating_mul(1_000_000_000)),
+            interval_s: self.small("interval_s", row),
+            src: self.parsed("src", row)?,
+            dst: self.parsed("dst", row)?,
+            proto: self.small("proto", row),
+            port: self.small("port", row),
+            src_name: self.name("src_name", row),
+            dst_name: self.name("dst_name", row),
+            src_segments: self.list("src_segments", row),
+            dst_segments: self.list("dst_segments", row),
+            service: self.name("service", row),
+            verdict: self.parsed("verdict", row)?,
+            verdict_source: self.parsed("verdict_source", row)?,
+            rule: self.name("rule", row),
+            pending_verdict: self.parsed("pending_verdict", row)?,
+            pending_source: self.parsed("pending_source", row)?,
+            pending_rule: self.name("pending_rule", row),
+            mode: self.parsed("mode", row)?,
+            coverage: self.parsed("coverage", row)?,
+            initiator_evidence: self.parsed("initiator_evidence", row)?,
+            folded: self.number("folded", row) != 0,
+            first_ts: Ts(self.large("first_ns", row)),
+            last_ts: Ts(self.large("last_ns", row)),
+            sums: Sums {
+                flows: self.large("flows", row),
+                pkts_fwd: self.large("pkts_fwd", row),
+                bytes_fwd: self.large("bytes_fwd", row),
+                pkts_rev: self.large("pkts_rev", row),
+                bytes_rev: self.large("bytes_rev", row),
+                dropped_packets: self.large("dropped_packets", row),
+                dropped_bytes: self.large("dropped_bytes", row),
+            },
+        })
+    }
+}

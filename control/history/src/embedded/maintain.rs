@@ -1,0 +1,312 @@
+//! Maintenance: roll up, merge, let go. Each step is one commit: a kill in its middle changes nothing, or everything.
+
+use super::commit::{Change, Writer, pieces};
+use super::conversation_table::ConversationTable;
+use super::files::{HOUR_NS, Held, StoredFile, Tier};
+use super::parquet_file::{self, Effort};
+use super::state::{Snapshot, held};
+use super::texts::Texts;
+use super::totals::Totals;
+use super::{EmbeddedHistory, lock};
+use crate::{HistoryError, INTERVAL_S, LONG_INTERVAL_S};
+use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+/// Small files of one partition that are merged while rows still come.
+const SMALL_FILES_MAX: usize = 16;
+/// Flow records of a file that is not merged with others any more.
+const FLOW_FILE_ROWS: u64 = 500_000;
+/// Conversations of a part that is not merged with others before its hour is over.
+const PART_ROWS: u64 = 65_536;
+/// Flow records of a merged file, about.
+const MERGED_ROWS_MAX: u64 = 8_000_000;
+/// Hourly conversations of one day that are merged in memory; a day of more stays in several files.
+const DAY_ROWS_MAX: u64 = 4_000_000;
+/// How far the time by which rows go moves in one maintenance at most: a clock that jumps ahead and back costs no
+/// more rows than this. Nanoseconds.
+const AGE_STEP_NS: u64 = HOUR_NS;
+const SECOND_NS: u64 = 1_000_000_000;
+
+type Files = Vec<Arc<StoredFile>>;
+
+impl Writer {
+    /// Does what is due. Goes on after a step that failed; tells the first failure.
+    pub(super) fn maintain(
+        &mut self,
+        engine: &EmbeddedHistory,
+        now_ns: u64,
+    ) -> Result<(), HistoryError> {
+        self.finish(engine)?;
+        let mut first = Ok(());
+        let mut step = |result: Result<(), HistoryError>| {
+            if first.is_ok() {
+                first = result;
+            }
+        };
+        for hour in snapshot(engine)?.catalog.partitions_of(Tier::Short) {
+            step(self.roll_up(engine, hour, now_ns));
+        }
+        for hour in snapshot(engine)?.catalog.partitions_of(Tier::Flows) {
+            step(self.merge_flows(engine, hour, now_ns));
+        }
+        for day in snapshot(engine)?.catalog.partitions_of(Tier::Long) {
+            step(self.merge_day(engine, day, now_ns));
+        }
+        step(self.let_go(engine, now_ns));
+        first
+    }
+
+    /// Brings an hour of the short tier into the long one once it is over, or merges its small parts.
+    fn roll_up(
+        &mut self,
+        engine: &EmbeddedHistory,
+        hour: u64,
+        now_ns: u64,
+    ) -> Result<(), HistoryError> {
+        let snapshot = snapshot(engine)?;
+        let files = snapshot.catalog.in_partition(Tier::Short, hour).to_vec();
+        let parts: Files = files.iter().filter(|f| !f.rolled).cloned().collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if !is_over(engine, Tier::Short, hour, now_ns) {
+            let small: Files = parts
+                .into_iter()
+                .filter(|f| f.held.rows < PART_ROWS)
+                .collect();
+            if small.len() < SMALL_FILES_MAX {
+                return Ok(());
+            }
+            let merged = |writer: &mut Self, change: &mut Change| {
+                let output = Output {
+                    tier: Tier::Short,
+                    partition: hour,
+                    rolled: false,
+                    effort: Effort::Quick,
+                };
+                writer.add_up(engine, &output, &small, change)
+            };
+            return self.replace(engine, &small, merged);
+        }
+        let day = hour / 24;
+        let long = snapshot.catalog.in_partition(Tier::Long, day);
+        let was_rolled = long.iter().any(|f| f.held.hours.contains(&hour));
+        // Where retention took the short conversations of this hour, those that come late would be all of it.
+        let stays = !was_rolled || files.iter().any(|f| f.rolled);
+        self.replace(engine, &files, |writer, change| {
+            let output = |tier: Tier, rolled| Output {
+                tier,
+                partition: tier.partition_of(hour),
+                rolled,
+                effort: Effort::Thorough,
+            };
+            if stays {
+                writer.add_up(engine, &output(Tier::Short, true), &files, change)?;
+            }
+            writer.add_up(engine, &output(Tier::Long, false), &parts, change)
+        })
+    }
+
+    fn merge_day(
+        &mut self,
+        engine: &EmbeddedHistory,
+        day: u64,
+        now_ns: u64,
+    ) -> Result<(), HistoryError> {
+        let files = snapshot(engine)?
+            .catalog
+            .in_partition(Tier::Long, day)
+            .to_vec();
+        let rows: u64 = files.iter().map(|f| f.held.rows).sum();
+        let due = is_over(engine, Tier::Long, day, now_ns) || files.len() >= SMALL_FILES_MAX;
+        if files.len() < 2 || !due || rows > DAY_ROWS_MAX {
+            return Ok(());
+        }
+        let output = Output {
+            tier: Tier::Long,
+            partition: day,
+            rolled: false,
+            effort: Effort::Thorough,
+        };
+        self.replace(engine, &files, |writer, change| {
+            writer.add_up(engine, &output, &files, change)
+        })
+    }
+
+    /// Puts flow records of one hour together, in the order in which they came.
+    fn merge_flows(
+        &mut self,
+        engine: &EmbeddedHistory,
+        hour: u64,
+        now_ns: u64,
+    ) -> Result<(), HistoryError> {
+        let snapshot = snapshot(engine)?;
+        let mut rows = 0;
+        let small: Files = snapshot
+            .catalog
+            .in_partition(Tier::Flows, hour)
+            .iter()
+            .filter(|f| f.held.rows < FLOW_FILE_ROWS)
+            .take_while(|f| {
+                rows += f.held.rows;
+                rows <= MERGED_ROWS_MAX
+            })
+            .cloned()
+            .collect();
+        let due = is_over(engine, Tier::Flows, hour, now_ns) || small.len() >= SMALL_FILES_MAX;
+        if small.len() < 2 || !due {
+            return Ok(());
+        }
+        self.replace(engine, &small, |writer, change| {
+            let mut total = Held {
+                partition: hour,
+                rows: 0,
+                first_ns: u64::MAX,
+                last_ns: 0,
+                hours: Vec::new(),
+            };
+            for file in &small {
+                total.rows += file.held.rows;
+                total.first_ns = total.first_ns.min(file.held.first_ns);
+                total.last_ns = total.last_ns.max(file.held.last_ns);
+                total.hours.extend(&file.held.hours);
+            }
+            total.hours.sort_unstable();
+            total.hours.dedup();
+            let read = |file: &Arc<StoredFile>| {
+                let read = parquet_file::read(&file.full_path(), Tier::Flows);
+                let (batches, error) = match read {
+                    Ok(batches) => (Some(batches), None),
+                    Err(error) => (None, Some(Err(error))),
+                };
+                error.into_iter().chain(batches.into_iter().flatten())
+            };
+            let batches = small.iter().flat_map(read);
+            let root = &engine.root;
+            let file = writer.write(root, Tier::Flows, false, Effort::Thorough, total, batches)?;
+            change.add.push(file);
+            Ok(())
+        })
+    }
+
+    /// Adds conversations of files up into one file.
+    fn add_up(
+        &mut self,
+        engine: &EmbeddedHistory,
+        output: &Output,
+        files: &[Arc<StoredFile>],
+        change: &mut Change,
+    ) -> Result<(), HistoryError> {
+        let mut texts = Texts::default();
+        let mut table = ConversationTable::new(match output.tier {
+            Tier::Long => LONG_INTERVAL_S,
+            Tier::Flows | Tier::Short => INTERVAL_S,
+        });
+        for file in files {
+            for batch in parquet_file::read(&file.full_path(), file.tier)? {
+                table.add_batch(&mut texts, &batch?)?;
+            }
+        }
+        let batch: RecordBatch = table.batch(&texts)?;
+        let held = held(&batch, output.tier, output.partition)?;
+        let (root, rolled, effort) = (&engine.root, output.rolled, output.effort);
+        let file = self.write(root, output.tier, rolled, effort, held, pieces(batch))?;
+        change.add.push(file);
+        Ok(())
+    }
+
+    /// Writes files in the place of others; where those cannot be read, sets them aside.
+    fn replace(
+        &mut self,
+        engine: &EmbeddedHistory,
+        replaced: &[Arc<StoredFile>],
+        write: impl FnOnce(&mut Self, &mut Change) -> Result<(), HistoryError>,
+    ) -> Result<(), HistoryError> {
+        let mut change = Change {
+            remove: replaced.to_vec(),
+            ..Change::default()
+        };
+        let written = write(self, &mut change);
+        let done = self.commit_written(engine, written, change);
+        if done.is_err() {
+            engine.set_aside_damaged(replaced)?;
+        }
+        done
+    }
+
+    /// Lets go what is too old, then what is too much.
+    fn let_go(&mut self, engine: &EmbeddedHistory, now_ns: u64) -> Result<(), HistoryError> {
+        let before_ns = self.totals.maintained_ns;
+        let now_ns = match before_ns {
+            0 => now_ns,
+            before_ns => now_ns.min(before_ns.saturating_add(AGE_STEP_NS)),
+        };
+        if now_ns > before_ns {
+            self.totals = Totals {
+                maintained_ns: now_ns,
+                ..self.totals
+            };
+            self.totals.write(&engine.root)?;
+        }
+        let snapshot = snapshot(engine)?;
+        let mut remove = Files::new();
+        for tier in Tier::ALL {
+            let retention = engine.options.retention(tier);
+            let age_ns = retention.age_max_s.saturating_mul(SECOND_NS);
+            let mut files: Files = snapshot.catalog.of(tier).cloned().collect();
+            files.sort_by_key(|f| std::cmp::Reverse((f.held.last_ns, f.id)));
+            let mut bytes = 0;
+            for file in files {
+                bytes += file.bytes;
+                let is_old = file.held.last_ns.saturating_add(age_ns) < now_ns;
+                if is_old || bytes > retention.bytes_max {
+                    remove.push(file);
+                }
+            }
+        }
+        let book = lock(&engine.names).clone();
+        let oldest_ns = Tier::ALL
+            .iter()
+            .map(|t| engine.options.retention(*t).age_max_s)
+            .max()
+            .map_or(0, |age_s| {
+                now_ns.saturating_sub(age_s.saturating_mul(SECOND_NS))
+            });
+        let shorter = book.since(oldest_ns);
+        if shorter != book {
+            shorter.write(&engine.root)?;
+            *lock(&engine.names) = shorter;
+        }
+        if remove.is_empty() {
+            return Ok(());
+        }
+        let change = Change {
+            remove,
+            ..Change::default()
+        };
+        self.commit_written(engine, Ok(()), change)
+    }
+}
+
+/// Which file conversations are added up into.
+struct Output {
+    tier: Tier,
+    partition: u64,
+    rolled: bool,
+    effort: Effort,
+}
+
+fn snapshot(engine: &EmbeddedHistory) -> Result<Snapshot, HistoryError> {
+    let state = lock(&engine.state);
+    Ok(Snapshot {
+        catalog: state.catalog.clone(),
+        hot: Vec::new(),
+    })
+}
+
+/// Whether a partition's time is over, and most of what comes late has come.
+fn is_over(engine: &EmbeddedHistory, tier: Tier, partition: u64, now_ns: u64) -> bool {
+    let end_ns = tier.end_hour(partition).saturating_mul(HOUR_NS);
+    let late_ns = engine.options.roll_up_after_s.saturating_mul(SECOND_NS);
+    end_ns.saturating_add(late_ns) <= now_ns
+}
