@@ -1,9 +1,11 @@
-//! A lab of network namespaces: four hosts, two switches, and the appliance as the wire between.
+//! A lab of network namespaces: six hosts, two switches, and the appliance as the wire between.
 //!
 //! ```text
 //!   client   ──┐                                                     ┌── web
+//!   attacker ──┤                                                     │
 //!              ├── switch "out" ── out0 [ appliance ] in0 ── switch "in" ──┤
-//!   attacker ──┘                                                     └── db
+//!   app      ──┤                                                     │
+//!   admin    ──┘                                                     └── db
 //! ```
 //!
 //! Every lab has namespaces of its own, named after this process, and removes them when it is
@@ -73,7 +75,22 @@ pub const DB: Host = Host {
     side: Side::In,
 };
 
-const HOSTS: [Host; 4] = [CLIENT, ATTACKER, WEB, DB];
+/// An application server, on the far side of the appliance from both web and database.
+pub const APP: Host = Host {
+    name: "app",
+    v4: "10.77.0.30",
+    v6: "fd77::30",
+    side: Side::Out,
+};
+/// Where administrators sit.
+pub const ADMIN: Host = Host {
+    name: "admin",
+    v4: "10.77.0.40",
+    v6: "fd77::40",
+    side: Side::Out,
+};
+
+const HOSTS: [Host; 6] = [CLIENT, ATTACKER, WEB, DB, APP, ADMIN];
 
 /// The namespaces, for as long as it lives.
 #[derive(Debug)]

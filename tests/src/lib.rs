@@ -9,6 +9,7 @@
 pub mod capture;
 pub mod command;
 pub mod datagrams;
+pub mod golden;
 pub mod lab;
 pub mod places;
 pub mod suite;
