@@ -197,6 +197,7 @@ impl App {
             check_resteer(&view),
             check_accounting(&view),
             self.check_recent(),
+            self.check_history(),
             self.check_state_dir(),
         ];
         checks.extend(self.exporter.counts().into_iter().map(check_export));
@@ -279,6 +280,35 @@ impl App {
             (CheckState::Ok, "")
         };
         check("recent-flows", state, what, mend)
+    }
+
+    fn check_history(&self) -> Check {
+        let state = self.history_state();
+        let kept: u64 = state.tiers.iter().map(|tier| tier.bytes).sum();
+        let what = format!(
+            "engine {}, {} flow records taken, {} MiB kept, {} lost, {} shed, {} files set aside",
+            state.engine,
+            state.appended,
+            kept >> 20,
+            state.lost,
+            state.shed,
+            state.set_aside.len()
+        );
+        match state.error {
+            Some(error) => check(
+                "history",
+                CheckState::Failed,
+                format!("{what}; {error}"),
+                "see `ringfence history state`; flow records are not kept until this is mended",
+            ),
+            None if state.lost + state.shed > 0 || !state.set_aside.is_empty() => check(
+                "history",
+                CheckState::Warning,
+                what,
+                "see `ringfence history state`",
+            ),
+            None => check("history", CheckState::Ok, what, ""),
+        }
     }
 
     fn check_state_dir(&self) -> Check {

@@ -91,6 +91,7 @@ fn update(app: &App) {
     update_ports(&view);
     update_flows(app, &view);
     update_rules(app);
+    update_history(app);
     for (collector, counts) in app.exporter.counts() {
         let labels = [("collector", collector.address.to_string())];
         set(
@@ -261,6 +262,51 @@ fn update_flows(app: &App, view: &DataplaneView) {
         let sign = if difference < 0 { -1.0 } else { 1.0 };
         gauge!("ringfence_accounting_difference", "kind" => kind)
             .set(sign * as_float(difference.unsigned_abs()));
+    }
+}
+
+fn update_history(app: &App) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let (counters, state) = (app.history_writer.counters(), app.history.state());
+    for (name, kind, value) in [
+        (
+            "ringfence_history_records_total",
+            Counter,
+            counters.kept.load(Relaxed),
+        ),
+        (
+            "ringfence_history_shed_records_total",
+            Counter,
+            counters.shed.load(Relaxed),
+        ),
+        (
+            "ringfence_history_refused_records_total",
+            Counter,
+            counters.refused.load(Relaxed),
+        ),
+        (
+            "ringfence_history_failures_total",
+            Counter,
+            counters.failures.load(Relaxed),
+        ),
+        ("ringfence_history_lost_records_total", Counter, state.lost),
+        (
+            "ringfence_history_queue_records",
+            Gauge,
+            counters.waiting.load(Relaxed) as u64,
+        ),
+        (
+            "ringfence_history_set_aside_files",
+            Gauge,
+            state.set_aside.len() as u64,
+        ),
+    ] {
+        set(name, kind, &[], value);
+    }
+    for tier in state.tiers {
+        let labels = [("tier", tier.name)];
+        set("ringfence_history_rows", Gauge, &labels, tier.rows);
+        set("ringfence_history_bytes", Gauge, &labels, tier.bytes);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::policy_service::{PolicyService, StoreError};
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
 use api::status::DataplaneState;
-use history::{History, MemoryHistory, OffHistory};
+use history::{EmbeddedHistory, History, MemoryHistory, OffHistory};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -171,7 +171,18 @@ fn history_is_on(config: &Config) -> bool {
 
 fn open_history(config: &Config) -> Arc<dyn History> {
     match config.history.engine {
-        HistoryEngine::Off => Arc::new(OffHistory),
+        HistoryEngine::Off => Arc::new(OffHistory::default()),
+        HistoryEngine::Embedded => {
+            let dir = config.history_dir();
+            match EmbeddedHistory::open(&dir, config.history.embedded()) {
+                Ok(history) => Arc::new(history),
+                // Policy and export do not wait for it; doctor and `history state` tell why.
+                Err(error) => {
+                    tracing::error!(%error, dir = %dir.display(), "history cannot be opened; nothing is kept");
+                    Arc::new(OffHistory::because(error.to_string()))
+                }
+            }
+        }
         HistoryEngine::Memory => {
             let records_max = NonZeroUsize::new(config.history.memory_records_max);
             Arc::new(MemoryHistory::new(records_max.unwrap_or(NonZeroUsize::MIN)))

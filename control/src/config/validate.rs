@@ -101,6 +101,33 @@ impl HistoryConfig {
         let ms = Duration::from_millis;
         let day = Duration::from_secs(86_400);
         within("history.flush", self.flush.0, ms(100), ms(3_600_000))?;
+        let century = 36_525 * day;
+        for (age, bytes, kept) in [
+            (
+                "history.flows.age_max",
+                "history.flows.bytes_max",
+                self.flows,
+            ),
+            (
+                "history.conversations_5m.age_max",
+                "history.conversations_5m.bytes_max",
+                self.conversations_5m,
+            ),
+            (
+                "history.conversations_1h.age_max",
+                "history.conversations_1h.bytes_max",
+                self.conversations_1h,
+            ),
+        ] {
+            within(age, kept.age_max.0, ms(3_600_000), century)?;
+            within(bytes, kept.bytes_max, 1 << 20, 1 << 60)?;
+        }
+        within(
+            "history.query_bytes_max",
+            self.query_bytes_max,
+            16 << 20,
+            1 << 40,
+        )?;
         within(
             "history.memory_records_max",
             self.memory_records_max,

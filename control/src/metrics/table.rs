@@ -503,6 +503,43 @@ const OTHERS: &[(&str, Kind, &str)] = &[
         "flow records waiting to be sent",
     ),
     (
+        "ringfence_history_records_total",
+        Counter,
+        "flow records handed to history",
+    ),
+    (
+        "ringfence_history_shed_records_total",
+        Counter,
+        "flow records not kept because the queue to history was full",
+    ),
+    (
+        "ringfence_history_refused_records_total",
+        Counter,
+        "flow records not kept because history refused them",
+    ),
+    (
+        "ringfence_history_failures_total",
+        Counter,
+        "flushes and roll-ups of history that failed and are tried again",
+    ),
+    (
+        "ringfence_history_lost_records_total",
+        Counter,
+        "flow records lost with processes that were killed, in all",
+    ),
+    (
+        "ringfence_history_queue_records",
+        Gauge,
+        "flow records waiting to be kept",
+    ),
+    (
+        "ringfence_history_set_aside_files",
+        Gauge,
+        "files of history that could not be read",
+    ),
+    ("ringfence_history_rows", Gauge, "rows kept, by tier"),
+    ("ringfence_history_bytes", Gauge, "bytes kept, by tier"),
+    (
         "ringfence_policy_epoch",
         Gauge,
         "epoch of the policy in force",
