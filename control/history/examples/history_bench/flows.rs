@@ -203,103 +203,168 @@ impl Generator {
         let place = self.weights.partition_point(|w| *w < at);
         let last = self.edges.len() - 1;
         let edge = &mut self.edges[place.min(last)];
-        let (src, dst) = (&self.hosts[edge.src], &self.hosts[edge.dst]);
         let end_ms = DAY_MS * index as u64 / self.flows as u64;
         let start_ms = START_NS / 1_000_000;
         // At most the active timeout; those that ended together came in any order within a second.
-        let span_ms = (random.tail(1.3, 60_000) - 1) * (1 + random.below(4)).min(1);
+        let span_ms = random.tail(1.3, 60_000) - 1;
         let last_ms = start_ms + end_ms.saturating_sub(random.below(1000));
         let first_ms = last_ms.saturating_sub(span_ms).max(start_ms);
-        let is_udp = edge.port == 53;
         // Most flows of an edge are alike (a check, a query); the others are of any size.
-        let denied = edge.is_denied;
-        let [pkts_fwd, bytes_fwd, pkts_rev, bytes_rev] = match random.below(100) < 60 {
+        let numbers = match random.below(100) < 60 {
             true => edge.usual,
-            false => usual(random, edge.port, denied),
+            false => usual(random, edge.port, edge.is_denied),
         };
         // Linux counts on from the port before, by small steps, for each pair of ends.
         edge.sport = match edge.sport + 2 * u16::try_from(1 + random.below(3)).unwrap_or(1) {
             61_000.. => 32_768,
             port => port,
         };
-        let verdict = if denied { Action::Deny } else { Action::Allow };
-        let source = if denied {
-            VerdictSource::Default
-        } else {
-            VerdictSource::Rule
-        };
         let begins = random.below(20) > 0;
         let seq = index as u64 + 1;
+        let (src, dst) = (&self.hosts[edge.src], &self.hosts[edge.dst]);
         Flow {
             seq,
             first_ts: Ts(first_ms * 1_000_000),
             last_ts: Ts(last_ms * 1_000_000),
             first_ns: first_ms * 1_000_000,
             last_ns: last_ms * 1_000_000,
-            src: src.address,
-            dst: dst.address,
-            src_name: src.name.clone(),
-            dst_name: dst.name.clone(),
-            src_segments: Arc::clone(&src.segments),
-            dst_segments: Arc::clone(&dst.segments),
-            named_by: NamedBy::Epoch,
-            proto: if is_udp { 17 } else { 6 },
-            sport: edge.sport,
-            dport: edge.port,
-            service: edge.service.clone(),
-            icmp_type: None,
-            icmp_code: None,
-            pkts_fwd,
-            bytes_fwd,
-            pkts_rev,
-            bytes_rev,
-            dropped_packets: u64::from(denied),
-            dropped_bytes: if denied { bytes_fwd } else { 0 },
-            end_reason: if is_udp {
-                EndReason::IdleTimeout
-            } else {
-                EndReason::EndOfFlow
-            },
-            kind: if denied { Kind::Denied } else { Kind::End },
-            verdict,
-            verdict_source: source,
-            rule: edge.rule.clone(),
-            pending_verdict: verdict,
-            pending_source: source,
-            pending_rule: edge.rule.clone(),
-            mode: Mode::Enforce,
-            coverage: if denied {
-                Coverage::Uncovered
-            } else {
-                Coverage::Rule
-            },
-            drop_reason: denied.then(|| Arc::clone(&self.ports[0])),
-            initiator_evidence: InitiatorEvidence::Syn,
-            initiator_confidence: 255,
-            initiator_flipped: false,
-            tcp_state: if is_udp {
-                TcpState::None
-            } else {
-                TcpState::Closed
-            },
-            tcp_flags_fwd: if is_udp { 0 } else { 0x1b },
-            tcp_flags_rev: if is_udp { 0 } else { 0x1b },
-            rtt_initiator_us: None,
-            rtt_responder_us: None,
-            retransmits_fwd: 0,
-            retransmits_rev: 0,
-            tos_fwd: 0,
-            tos_rev: 0,
-            tunnel: None,
-            vlans: Vec::new(),
-            ingress_port: Arc::clone(&self.ports[0]),
-            egress_port: Some(Arc::clone(&self.ports[1])),
-            epoch: 1,
             flow_id: FlowId(0x0100_0000_0000_0000 + seq),
-            worker: 1,
             begins,
-            aggregate: None,
+            ..plain(src, dst, edge, numbers, &self.ports)
         }
+    }
+}
+
+/// A flow record of an edge, but when it was and which.
+fn plain(
+    src: &Host,
+    dst: &Host,
+    edge: &Edge,
+    [pkts_fwd, bytes_fwd, pkts_rev, bytes_rev]: [u64; 4],
+    ports: &[Arc<str>; 2],
+) -> Flow {
+    let is_udp = edge.port == 53;
+    let decided = match edge.is_denied {
+        true => (
+            Action::Deny,
+            VerdictSource::Default,
+            Coverage::Uncovered,
+            Kind::Denied,
+        ),
+        false => (
+            Action::Allow,
+            VerdictSource::Rule,
+            Coverage::Rule,
+            Kind::End,
+        ),
+    };
+    let (verdict, verdict_source, coverage, kind) = decided;
+    let state = match is_udp {
+        true => (17, 0, TcpState::None, EndReason::IdleTimeout),
+        false => (6, 0x1b, TcpState::Closed, EndReason::EndOfFlow),
+    };
+    let (proto, tcp_flags, tcp_state, end_reason) = state;
+    Flow {
+        seq: 0,
+        first_ts: Ts(0),
+        last_ts: Ts(0),
+        first_ns: 0,
+        last_ns: 0,
+        src: src.address,
+        dst: dst.address,
+        src_name: src.name.clone(),
+        dst_name: dst.name.clone(),
+        src_segments: Arc::clone(&src.segments),
+        dst_segments: Arc::clone(&dst.segments),
+        sport: edge.sport,
+        dport: edge.port,
+        service: edge.service.clone(),
+        rule: edge.rule.clone(),
+        pending_rule: edge.rule.clone(),
+        dropped_packets: u64::from(edge.is_denied),
+        dropped_bytes: if edge.is_denied { bytes_fwd } else { 0 },
+        drop_reason: edge.is_denied.then(|| Arc::from("denied-by-default")),
+        tcp_flags_fwd: tcp_flags,
+        tcp_flags_rev: tcp_flags,
+        pending_verdict: verdict,
+        pending_source: verdict_source,
+        ingress_port: Arc::clone(&ports[0]),
+        egress_port: Some(Arc::clone(&ports[1])),
+        proto,
+        tcp_state,
+        end_reason,
+        verdict,
+        verdict_source,
+        coverage,
+        kind,
+        pkts_fwd,
+        bytes_fwd,
+        pkts_rev,
+        bytes_rev,
+        ..blank()
+    }
+}
+
+/// What is the same in every flow record.
+fn blank() -> Flow {
+    let none = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    Flow {
+        seq: 0,
+        first_ts: Ts(0),
+        last_ts: Ts(0),
+        first_ns: 0,
+        last_ns: 0,
+        src: none,
+        dst: none,
+        src_name: None,
+        dst_name: None,
+        src_segments: Arc::default(),
+        dst_segments: Arc::default(),
+        named_by: NamedBy::Epoch,
+        proto: 0,
+        sport: 0,
+        dport: 0,
+        service: None,
+        icmp_type: None,
+        icmp_code: None,
+        pkts_fwd: 0,
+        bytes_fwd: 0,
+        pkts_rev: 0,
+        bytes_rev: 0,
+        dropped_packets: 0,
+        dropped_bytes: 0,
+        end_reason: EndReason::EndOfFlow,
+        kind: Kind::End,
+        verdict: Action::Allow,
+        verdict_source: VerdictSource::Rule,
+        rule: None,
+        pending_verdict: Action::Allow,
+        pending_source: VerdictSource::Rule,
+        pending_rule: None,
+        mode: Mode::Enforce,
+        coverage: Coverage::Rule,
+        drop_reason: None,
+        initiator_evidence: InitiatorEvidence::Syn,
+        initiator_confidence: 255,
+        initiator_flipped: false,
+        tcp_state: TcpState::None,
+        tcp_flags_fwd: 0,
+        tcp_flags_rev: 0,
+        rtt_initiator_us: None,
+        rtt_responder_us: None,
+        retransmits_fwd: 0,
+        retransmits_rev: 0,
+        tos_fwd: 0,
+        tos_rev: 0,
+        tunnel: None,
+        vlans: Vec::new(),
+        ingress_port: Arc::default(),
+        egress_port: None,
+        epoch: 1,
+        flow_id: FlowId(0),
+        worker: 1,
+        begins: true,
+        aggregate: None,
     }
 }
 

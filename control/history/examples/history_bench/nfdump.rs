@@ -227,12 +227,8 @@ fn bytes_of(dir: &Path) -> u64 {
         .sum()
 }
 
-/// Name of a question, compression, time.
-pub(crate) fn measure(
-    dir: &Path,
-    flows: usize,
-    our_bytes: u64,
-) -> Vec<(&'static str, &'static str, Duration)> {
+/// Sends the flows to nfcapd, which keeps them in `dir`.
+fn feed(dir: &Path, flows: usize) {
     if dir.exists() {
         fs::remove_dir_all(dir).expect("the directory of an earlier run goes");
     }
@@ -246,75 +242,54 @@ pub(crate) fn measure(
         .find_map(|line| line.strip_prefix("Flows: "))
         .and_then(|n| n.trim().parse::<usize>().ok());
     assert_eq!(stored, Some(flows), "nfcapd stored every flow: {summary}");
-    let host = host().to_string();
-    let one_host = format!("host {host}");
+}
+
+/// Turns the files of a directory to a compression, by nfdump's number for it.
+fn compress(dir: &Path, level: &str) {
+    for file in fs::read_dir(dir).expect("the directory is there").flatten() {
+        let path = file.path();
+        let done = Command::new("nfdump")
+            .args(["-J", level, "-r", &path.display().to_string()])
+            .stdout(Stdio::null())
+            .status();
+        let done = done.is_ok_and(|s| s.success());
+        assert!(done, "nfdump compresses {}", path.display());
+    }
+}
+
+const ENDS: &str = "fmt:%sa %da %byt";
+const EDGES: &str = "fmt:%sa %da %dp %byt";
+
+/// Name of a question, compression, time.
+pub(crate) fn measure(
+    dir: &Path,
+    flows: usize,
+    our_bytes: u64,
+) -> Vec<(&'static str, &'static str, Duration)> {
+    feed(dir, flows);
+    let one_host = format!("host {}", host());
+    let matrix = "proto,srcip4/24,dstip4/24,dstport";
+    let edges = "proto,srcip,dstip,dstport";
+    let pairs = "srcip,dstip";
     let questions: [(&str, Vec<&str>); 5] = [
-        (
-            "matrix",
-            vec![
-                "-q",
-                "-A",
-                "proto,srcip4/24,dstip4/24,dstport",
-                "-o",
-                "fmt:%sa %da %dp %byt",
-            ],
-        ),
+        ("matrix", vec!["-q", "-A", matrix, "-o", EDGES]),
         (
             "top",
-            vec![
-                "-q",
-                "-A",
-                "srcip,dstip",
-                "-O",
-                "bytes",
-                "-n",
-                "20",
-                "-o",
-                "fmt:%sa %da %byt",
-            ],
+            vec!["-q", "-A", pairs, "-O", "bytes", "-n", "20", "-o", ENDS],
         ),
         (
             "host",
-            vec![
-                "-q",
-                "-A",
-                "proto,srcip,dstip,dstport",
-                "-O",
-                "bytes",
-                "-o",
-                "fmt:%sa %da %dp %byt",
-                &one_host,
-            ],
+            vec!["-q", "-A", edges, "-O", "bytes", "-o", EDGES, &one_host],
         ),
         (
             "host-top",
-            vec![
-                "-q",
-                "-A",
-                "srcip,dstip",
-                "-O",
-                "bytes",
-                "-o",
-                "fmt:%sa %da %byt",
-                &one_host,
-            ],
+            vec!["-q", "-A", pairs, "-O", "bytes", "-o", ENDS, &one_host],
         ),
         ("host-flows", vec!["-q", "-c", "1000", &one_host]),
     ];
     let mut told = Vec::new();
     for (compression, level) in [("lz4", "3"), ("bz2", "2")] {
-        for file in fs::read_dir(dir).expect("the directory is there").flatten() {
-            let path = file.path();
-            let done = Command::new("nfdump")
-                .args(["-J", level, "-r", &path.display().to_string()])
-                .stdout(Stdio::null())
-                .status();
-            assert!(
-                done.is_ok_and(|s| s.success()),
-                "nfdump compresses {}",
-                path.display()
-            );
-        }
+        compress(dir, level);
         let bytes = bytes_of(dir);
         println!(
             "nfdump {compression}         {bytes:>27} bytes {:>5.2} a flow; ours are {:.2} of it",

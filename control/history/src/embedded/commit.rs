@@ -69,17 +69,16 @@ impl Writer {
         frozen: &[Arc<Frozen>],
         change: &mut Change,
     ) -> Result<(), HistoryError> {
-        for rows in frozen {
-            let tiers = [
-                (Tier::Flows, &rows.flows),
-                (Tier::Short, &rows.conversations),
-            ];
-            for (tier, batch) in tiers {
-                for (hour, part) in by_hour(batch, tier)? {
-                    let held = held(&part, tier, tier.partition_of(hour))?;
-                    let file = self.write(root, tier, false, Effort::Quick, held, pieces(part))?;
-                    change.add.push(file);
-                }
+        let rows = Frozen::together(frozen)?;
+        let tiers = [
+            (Tier::Flows, &rows.flows),
+            (Tier::Short, &rows.conversations),
+        ];
+        for (tier, batch) in tiers {
+            for (hour, part) in by_hour(batch, tier)? {
+                let held = held(&part, tier, tier.partition_of(hour))?;
+                let file = self.write(root, tier, false, Effort::Quick, held, pieces(part))?;
+                change.add.push(file);
             }
         }
         Ok(())

@@ -162,7 +162,7 @@ pub(super) fn flows_view(stored: &str) -> String {
 }
 
 /// Ids of words, by the place of a value in its enumeration.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Words {
     named_by: Vec<u32>,
     end_reason: Vec<u32>,
@@ -217,7 +217,7 @@ pub(super) struct SharedIds {
 }
 
 /// Flow records in memory, by column.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct FlowColumns {
     words: Words,
     texts: [Vec<u32>; TEXTS.len()],

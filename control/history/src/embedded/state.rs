@@ -2,13 +2,13 @@
 
 use super::conversation_table::ConversationTable;
 use super::files::{Catalog, HOUR_NS, Held, Tier};
-use super::flow_columns::{FlowColumns, MS_NS, odd};
+use super::flow_columns::{FLOW_SCHEMA, FlowColumns, MS_NS, odd};
 use super::texts::Texts;
 use crate::{HistoryError, INTERVAL_S};
 use api::flow::Flow;
 use api::history::SetAside;
 use arrow::array::{AsArray, RecordBatch, UInt64Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,22 +45,12 @@ impl Hot {
         self.last_ns = self.last_ns.max(flow.last_ns);
     }
 
-    /// The rows so far, for a question.
-    pub(super) fn copy(&self) -> Result<Frozen, HistoryError> {
-        self.frozen_with(self.flows.clone())
-    }
-
     /// The rows, which nothing is added to any more.
-    pub(super) fn freeze(mut self) -> Result<Frozen, HistoryError> {
-        let flows = std::mem::replace(&mut self.flows, FlowColumns::new(&mut self.texts));
-        self.frozen_with(flows)
-    }
-
-    fn frozen_with(&self, flows: FlowColumns) -> Result<Frozen, HistoryError> {
+    fn freeze(self) -> Result<Frozen, HistoryError> {
         let conversations = self.conversations.batch(&self.texts)?;
         Ok(Frozen {
-            rows: flows.rows(),
-            flows: flows.into_batch(&self.texts)?,
+            rows: self.flows.rows(),
+            flows: self.flows.into_batch(&self.texts)?,
             conversation_hours: hours(&conversations, Tier::Short)?,
             conversations,
             last_ns: self.last_ns,
@@ -77,6 +67,28 @@ pub(super) struct Frozen {
     /// Hours since 1970 in which conversations begin.
     pub conversation_hours: Vec<u64>,
     pub last_ns: u64,
+}
+
+impl Frozen {
+    /// Several as one: fewer files.
+    pub(super) fn together(all: &[Arc<Self>]) -> Result<Arc<Self>, HistoryError> {
+        if let [one] = all {
+            return Ok(Arc::clone(one));
+        }
+        let mut texts = Texts::default();
+        let mut table = ConversationTable::new(INTERVAL_S);
+        for frozen in all {
+            table.add_batch(&mut texts, &frozen.conversations)?;
+        }
+        let conversations = table.batch(&texts)?;
+        Ok(Arc::new(Self {
+            rows: all.iter().map(|f| f.rows).sum(),
+            flows: concat_batches(&FLOW_SCHEMA, all.iter().map(|f| &f.flows)).map_err(odd)?,
+            conversation_hours: hours(&conversations, Tier::Short)?,
+            conversations,
+            last_ns: all.iter().map(|f| f.last_ns).max().unwrap_or(0),
+        }))
+    }
 }
 
 /// Columns that times stand in.
@@ -202,14 +214,11 @@ impl State {
         self.hot.rows() + self.frozen.iter().map(|f| f.rows).sum::<usize>()
     }
 
-    pub(super) fn snapshot(&self) -> Result<Snapshot, HistoryError> {
-        let mut hot = self.frozen.clone();
-        if self.hot.rows() > 0 {
-            hot.push(Arc::new(self.hot.copy()?));
-        }
+    /// What came so far is frozen, not copied: a question costs each row once.
+    pub(super) fn snapshot(&mut self) -> Result<Snapshot, HistoryError> {
         Ok(Snapshot {
+            hot: self.freeze()?,
             catalog: self.catalog.clone(),
-            hot,
         })
     }
 
