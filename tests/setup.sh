@@ -10,7 +10,7 @@ needed=(
     'tcpreplay:tcpreplay' 'nmap:nmap' 'curl:curl' 'iperf3:iperf3' 'strace:strace' 'nc:netcat-openbsd'
     'dpdk-testpmd:dpdk' 'valgrind:valgrind'
 )
-optional=('dpdk-test:dpdk-dev' 'shellcheck:shellcheck')
+optional=('dpdk-test:dpdk-dev' 'shellcheck:shellcheck' 'clickhouse-server:clickhouse-server')
 
 say() { printf 'setup: %s\n' "$*"; }
 

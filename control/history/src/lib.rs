@@ -16,11 +16,13 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod clickhouse;
 pub mod embedded;
 mod memory;
 mod off;
 pub mod question;
 
+pub use clickhouse::{ClickHouseConfig, ClickHouseHistory};
 pub use embedded::{EmbeddedHistory, EmbeddedOptions, Retention};
 pub use memory::MemoryHistory;
 pub use off::OffHistory;

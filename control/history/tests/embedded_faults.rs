@@ -2,12 +2,6 @@
 //! it lets go, and refuses, on purpose.
 #![forbid(unsafe_code)]
 
-#[expect(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "the builder of flow records is all that is used here"
-)]
 mod suite;
 
 use api::filter::Filter;

@@ -1,10 +1,19 @@
 //! One suite for every engine: what `History` promises, as tests with names, and questions drawn at random whose
 //! answers must be those of `MemoryHistory`, the obvious twin.
 //!
-//! An engine's own test file says `mod suite;` and `suite::suite_of!(make);`, where `make` gives a new, empty place.
+//! An engine's own test file says `mod suite;`, `suite::suite_of!(make);` and `suite::twin_of!(make);`, where `make`
+//! gives a new, empty place.
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each engine's test file uses the part that it can keep"
+)]
 
+mod draw;
 mod promises;
 mod rows;
+pub(crate) mod twin;
 
 pub(crate) use rows::{FlowBuilder, HOUR_NS, INTERVAL_NS, MINUTE_NS, START_NS};
 
@@ -16,6 +25,17 @@ pub(crate) trait Place {
     /// Opens what is there.
     fn open(&self) -> Arc<dyn History>;
 }
+
+/// Declares the test that holds an engine to its twin.
+macro_rules! twin_of {
+    ($make:path) => {
+        #[test]
+        fn the_engine_answers_as_its_twin() {
+            $crate::suite::twin::the_engine_answers_as_its_twin($make);
+        }
+    };
+}
+pub(crate) use twin_of;
 
 /// Declares one test for each promise. `$make` is a function that gives a new, empty [`Place`], or `None` where the
 /// engine cannot run here (it has then said why).
