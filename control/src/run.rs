@@ -13,7 +13,7 @@ use crate::policy_service::{PolicyService, StoreError};
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
 use api::status::DataplaneState;
-use history::{EmbeddedHistory, History, MemoryHistory, OffHistory};
+use history::{ClickHouseHistory, EmbeddedHistory, History, MemoryHistory, OffHistory};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -186,6 +186,20 @@ fn open_history(config: &Config) -> Arc<dyn History> {
         HistoryEngine::Memory => {
             let records_max = NonZeroUsize::new(config.history.memory_records_max);
             Arc::new(MemoryHistory::new(records_max.unwrap_or(NonZeroUsize::MIN)))
+        }
+        HistoryEngine::ClickHouse => open_clickhouse(config),
+    }
+}
+
+/// No server is asked here: one that is away, or refuses, is told by the state of history and may come later.
+fn open_clickhouse(config: &Config) -> Arc<dyn History> {
+    let clickhouse = config.history.clickhouse.clone().unwrap_or_default();
+    let spool_dir = config.history_dir().join("spool");
+    match ClickHouseHistory::open(clickhouse, &spool_dir) {
+        Ok(history) => Arc::new(history),
+        Err(error) => {
+            tracing::error!(%error, dir = %spool_dir.display(), "history cannot be opened; nothing is kept");
+            Arc::new(OffHistory::because(error.to_string()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The flow store.
 
 use super::{Span, WhenFull};
-use history::{EmbeddedOptions, Retention};
+use history::{ClickHouseConfig, EmbeddedOptions, Retention};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -14,6 +14,9 @@ pub enum HistoryEngine {
     Embedded,
     /// A list in memory: gone with the process. For replays and short looks.
     Memory,
+    /// Servers of ClickHouse, where `history.clickhouse` says.
+    #[serde(rename = "clickhouse")]
+    ClickHouse,
     /// Nobody.
     Off,
 }
@@ -50,7 +53,8 @@ impl Kept {
 pub struct HistoryConfig {
     /// Who keeps it.
     pub engine: HistoryEngine,
-    /// Directory of the embedded engine, where it is not `history` in `control.state_dir`.
+    /// Directory of the embedded engine and of what waits for servers, where it is not `history` in
+    /// `control.state_dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
     /// Flow records on disk.
@@ -71,6 +75,9 @@ pub struct HistoryConfig {
     pub queue_records_max: usize,
     /// What a full queue does: `shed`, or `wait` so that collection waits (replays).
     pub when_full: WhenFull,
+    /// Servers of the distributed engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse: Option<ClickHouseConfig>,
 }
 
 impl Default for HistoryConfig {
@@ -88,6 +95,7 @@ impl Default for HistoryConfig {
             maintain: Span::s(60),
             queue_records_max: 262_144,
             when_full: WhenFull::Shed,
+            clickhouse: None,
         }
     }
 }

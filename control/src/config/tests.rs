@@ -129,3 +129,16 @@ fn a_named_file_that_is_missing_is_an_error_and_the_default_one_is_not() {
         Config::default()
     );
 }
+
+#[test]
+fn the_distributed_engine_needs_servers_and_what_is_wrong_with_them_is_told() {
+    let refused = |text: &str| load_text(text).unwrap_err().to_string();
+    let error = refused("[history]\nengine = \"clickhouse\"\n");
+    assert!(error.contains("key history.clickhouse"), "{error}");
+    assert!(error.contains("no server is named"), "{error}");
+    let servers =
+        "[history]\nengine = \"clickhouse\"\n[history.clickhouse]\nservers = [\"ftp://a\"]\n";
+    assert!(refused(servers).contains("`ftp://a` is no URL of HTTP"));
+    let config = load_text(&servers.replace("ftp://a", "http://a:8123")).unwrap();
+    assert_eq!(config.history.engine, HistoryEngine::ClickHouse);
+}

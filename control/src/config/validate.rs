@@ -1,8 +1,8 @@
 //! Every value against its limits.
 
 use super::{
-    COLLECTORS_MAX, CollectorAddress, Config, ConfigError, ExportConfig, HistoryConfig, RECENT_MAX,
-    Span,
+    COLLECTORS_MAX, CollectorAddress, Config, ConfigError, ExportConfig, HistoryConfig,
+    HistoryEngine, RECENT_MAX, Span,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -140,7 +140,21 @@ impl HistoryConfig {
             self.queue_records_max,
             1024,
             16_777_216,
-        )
+        )?;
+        self.validate_clickhouse()
+    }
+
+    fn validate_clickhouse(&self) -> Result<(), ConfigError> {
+        let wrong = |what: String| ConfigError::limit("history.clickhouse", what);
+        match (self.engine, &self.clickhouse) {
+            (HistoryEngine::ClickHouse, None) => Err(wrong(
+                "the engine is clickhouse and no server is named; add [history.clickhouse] with servers = \
+                 [\"http://HOST:8123\", ...]"
+                    .to_owned(),
+            )),
+            (_, Some(clickhouse)) => clickhouse.validate().map_err(|e| wrong(e.to_string())),
+            (_, None) => Ok(()),
+        }
     }
 }
 
