@@ -3,6 +3,7 @@
 mod history;
 mod life;
 mod peer;
+mod segments;
 mod socket;
 mod stream;
 
@@ -112,6 +113,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoint::DOCTOR, plain(|app| Ok(app.doctor())))
         .merge(history::routes())
         .merge(life::routes())
+        .merge(segments::routes())
         .method_not_allowed_fallback(async || {
             let message = "this path has another method; see api/src/endpoint.rs";
             Refused(ApiError::new(ErrorCode::MethodNotAllowed, message))

@@ -5,10 +5,12 @@
 
 mod export;
 mod history;
+mod readiness;
 mod validate;
 
 pub use export::{CollectorAddress, ExportConfig, PersonalityWord, WhenFull};
 pub use history::{HistoryConfig, HistoryEngine};
+pub use readiness::{ReadinessConfig, Share};
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::{Figment, Source};
@@ -86,6 +88,8 @@ pub struct Config {
     pub export: ExportConfig,
     /// Policy and its state.
     pub policy: PolicyConfig,
+    /// What is asked of a segment before its next mode.
+    pub readiness: ReadinessConfig,
     /// Metrics over HTTP.
     pub metrics: MetricsConfig,
     /// The public API.

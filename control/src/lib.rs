@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod names;
 pub mod policy_service;
 pub mod questions;
+pub mod readiness;
 pub mod recent;
 pub mod rule_hits;
 pub mod run;

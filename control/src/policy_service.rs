@@ -8,11 +8,14 @@ mod check;
 mod confirm;
 mod log;
 mod press;
+mod quarantine;
 mod restore;
 mod revisions;
+mod segments;
 mod store;
 
 pub use check::check;
+pub use segments::Question;
 pub use store::StoreError;
 
 use crate::clock::{now_ns, today_days};
@@ -20,7 +23,7 @@ use crate::config::Config;
 use crate::dataplane::{Adoption, Dataplane, Link, LinkEvent, PublishError};
 use crate::names::{Dictionary, EPOCHS_MAX, Registry};
 use api::Ts;
-use api::error::{ApiError, ErrorCode};
+use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::life::Peer;
 use api::policy::{
     ApplyResult, CheckResult, Outcome, PolicyChange, PolicyCounts, PolicyInForce, PolicyLogEntry,
@@ -30,6 +33,7 @@ use check::{counts, no_longer_enforces, warnings};
 use confirm::{Confirmation, RevertClock};
 use policy::{CompiledPolicy, ValidPolicy};
 use press::{Press, compile_aside};
+use quarantine::{Carried, HeldList};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,6 +70,8 @@ struct Current {
     in_force: Option<InForce>,
     last_epoch: u64,
     revert: RevertClock,
+    /// What is due is not tried before this: an attempt has failed.
+    retry: Option<Instant>,
 }
 
 /// Who changes the policy, and why.
@@ -132,6 +138,8 @@ pub struct PolicyService {
     current: Mutex<Current>,
     press: Arc<Mutex<Press>>,
     outcomes: Mutex<PolicyOutcomes>,
+    /// Workloads in quarantine.
+    held: Mutex<HeldList>,
     /// Held while somebody's change is under way; whoever comes second is refused.
     changing: tokio::sync::Mutex<()>,
     /// Held while anything is published, this process's own restoring too; whoever comes second
@@ -147,6 +155,8 @@ pub struct PolicyService {
 struct Prepared {
     in_force: InForce,
     record: PolicyRecord,
+    /// What became of the text before it was published.
+    notes: Vec<ErrorDetail>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -186,7 +196,10 @@ fn same_revision(wanted: &str, revision: &str) -> Result<(), ApiError> {
 /// Whether an answer is a judgement of the request, which the log keeps. That another change is
 /// under way or that the dataplane is away says nothing about it.
 const fn is_judged(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::InvalidPolicy | ErrorCode::Conflict)
+    matches!(
+        code,
+        ErrorCode::InvalidPolicy | ErrorCode::Conflict | ErrorCode::NotReady
+    )
 }
 
 /// The text of a record, whole, and that it is there.
@@ -218,6 +231,7 @@ impl PolicyService {
             last_epoch: store.last_epoch()?,
             ..Current::default()
         };
+        let held = HeldList::new(store.quarantines(), now_ns(), Instant::now());
         let mut press = Press::default();
         for (epoch, image) in store.images(EPOCHS_MAX)? {
             match acl::PolicyImage::check(image) {
@@ -249,6 +263,7 @@ impl PolicyService {
             current: Mutex::new(current),
             press: Arc::new(Mutex::new(press)),
             outcomes: Mutex::default(),
+            held: Mutex::new(held),
             changing: tokio::sync::Mutex::new(()),
             busy: tokio::sync::Mutex::new(()),
             compared_links: watch::Sender::new(0),
@@ -371,6 +386,12 @@ impl PolicyService {
         again: Option<PolicyRecord>,
         confirmation: Option<Confirmation>,
     ) -> Result<ApplyResult, ApiError> {
+        let carried = match &again {
+            // As it was in force; what is held is compared with it at the next link.
+            Some(_) => Carried::plain(text),
+            None => self.carried(text, change.file_name.clone()).await?,
+        };
+        let Carried { text, notes } = carried;
         let epoch = lock(&self.current).last_epoch + 1;
         let press = Arc::clone(&self.press);
         let in_force = compile_aside(press, text, change.file_name.clone(), epoch).await?;
@@ -389,7 +410,11 @@ impl PolicyService {
         });
         record.epoch = epoch;
         record.image_hash = hash_hex(in_force.compiled.image.bytes());
-        let prepared = Prepared { in_force, record };
+        let prepared = Prepared {
+            in_force,
+            record,
+            notes,
+        };
         if let Err(error) = self.prepare(&prepared) {
             lock(&self.outcomes).storage_errors += 1;
             lock(&self.store).abandon(epoch);
@@ -495,10 +520,15 @@ impl PolicyService {
             tracing::warn!(%error, "old images were not removed");
         }
         lock(&self.outcomes).adopted += 1;
-        let Prepared { in_force, record } = prepared;
+        let Prepared {
+            in_force,
+            record,
+            notes,
+        } = prepared;
         let mut current = lock(&self.current);
         let before = current.in_force.as_ref();
-        let mut warned = warnings(&in_force.valid);
+        let mut warned = notes;
+        warned.extend(warnings(&in_force.valid));
         warned.extend(before.and_then(|f| no_longer_enforces(&f.valid, &in_force.valid)));
         let previous = std::mem::replace(&mut current.record, record);
         let mut result = ApplyResult {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod confirm;
 mod control_dies;
 mod export;
 mod forwarding;
@@ -21,10 +22,11 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 11] = [
+    let groups: [Vec<Promise>; 12] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
+        confirm::promises(),
         control_dies::promises(),
         export::promises(),
         polling::promises(),

@@ -71,6 +71,15 @@ pub const POLICY_CONFIRM: &str = "/v1/policy/confirm";
 pub const POLICY_REVERT: &str = "/v1/policy/revert";
 /// `GET` [`crate::life::VerifyQuery`] -> [`crate::life::LogVerification`].
 pub const POLICY_LOG_VERIFY: &str = "/v1/policy/log/verify";
+/// `GET` [`crate::readiness::ReadinessQuery`] -> [`crate::readiness::Readiness`].
+pub const SEGMENTS_READINESS: &str = "/v1/segments/readiness";
+/// `POST` [`crate::readiness::ModeRequest`] -> [`crate::policy::ApplyResult`].
+pub const SEGMENTS_MODE: &str = "/v1/segments/mode";
+/// `GET` -> [`crate::quarantine::Quarantines`]; `POST` [`crate::quarantine::QuarantineRequest`] ->
+/// [`crate::quarantine::QuarantineResult`].
+pub const QUARANTINE: &str = "/v1/quarantine";
+/// `POST` [`crate::quarantine::LiftRequest`] -> [`crate::policy::ApplyResult`].
+pub const QUARANTINE_LIFT: &str = "/v1/quarantine/lift";
 
 /// Every endpoint: method and path.
 pub const ALL: &[(&str, &str)] = &[
@@ -91,6 +100,11 @@ pub const ALL: &[(&str, &str)] = &[
     ("POST", POLICY_CONFIRM),
     ("POST", POLICY_REVERT),
     ("GET", POLICY_LOG_VERIFY),
+    ("GET", SEGMENTS_READINESS),
+    ("POST", SEGMENTS_MODE),
+    ("GET", QUARANTINE),
+    ("POST", QUARANTINE),
+    ("POST", QUARANTINE_LIFT),
     ("GET", POLICY_REVISION),
     ("GET", RULES),
     ("GET", EXPLAIN),

@@ -24,6 +24,8 @@ words! {
         /// The request does not fit what is in force: another revision is, or one waits for its
         /// confirmation.
         Conflict => "conflict",
+        /// A segment is not ready for its next mode; `details` say what is missing.
+        NotReady => "not-ready",
         /// The state directory could not be written; the old policy stays in force.
         Storage => "storage",
         /// An error of the control process itself.
@@ -39,7 +41,7 @@ impl ErrorCode {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::Busy | Self::Conflict => 409,
+            Self::Busy | Self::Conflict | Self::NotReady => 409,
             Self::InvalidPolicy => 422,
             Self::Internal => 500,
             Self::Refused => 502,

@@ -19,6 +19,8 @@ pub mod flow;
 pub mod history;
 pub mod life;
 pub mod policy;
+pub mod quarantine;
+pub mod readiness;
 pub mod stages;
 pub mod status;
 pub mod time;

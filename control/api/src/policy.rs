@@ -229,6 +229,14 @@ words! {
         /// The policy before one that was not confirmed came back, by itself or because an operator
         /// did not want to wait.
         Revert => "revert",
+        /// A segment came into its next mode.
+        Promote => "promote",
+        /// A segment went back to the mode before.
+        Demote => "demote",
+        /// A workload is held.
+        Quarantine => "quarantine",
+        /// A workload is let go.
+        Lift => "lift",
         /// Entries that an earlier release wrote were taken over into the chain of hashes.
         TakenOver => "taken-over",
     }

@@ -1,6 +1,7 @@
 //! The command line. Every word that an operator can type is in this file and those below it.
 
 pub mod life;
+pub mod segments;
 
 pub mod history;
 
@@ -17,6 +18,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use self::life::{ConfirmArgs, LogArgs, TermsArgs};
+use self::segments::{QuarantineArgs, SegmentsArgs};
 use crate::collector_spec::CollectorSpec;
 use crate::exit::EXIT_CODES_HELP;
 use crate::metrics_spec::MetricsSpec;
@@ -101,13 +103,15 @@ Measured where the dataplane's configuration says so:
     Stages,
     /// Packets not forwarded, by reason
     Drops,
-    /// Segments of the policy, their mode and what they hold
-    Segments,
+    /// Segments of the policy, how far each has come, and moving it on
+    Segments(SegmentsArgs),
     /// Workloads of the policy, their addresses and segments
     Workloads,
     /// Change one workload of the policy in force
     #[command(subcommand)]
     Workload(WorkloadCommand),
+    /// Cut a workload off for a time, but for some services
+    Quarantine(QuarantineArgs),
     /// Check, apply, show and undo the policy
     #[command(subcommand)]
     Policy(PolicyCommand),

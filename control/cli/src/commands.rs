@@ -2,6 +2,7 @@
 
 mod history;
 mod life;
+mod segments;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use api::filter::Filter;
 use api::flow::{Flows, FlowsFormat};
 use api::policy::{
     ApplyRequest, ApplyResult, CheckRequest, CheckResult, PolicyInForce, Revision, RevisionQuery,
-    RollbackRequest, Rules, Segments, WorkloadRequest, Workloads,
+    RollbackRequest, Rules, WorkloadRequest, Workloads,
 };
 use api::{
     Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Stages, Status, Top, TopQuery, Ts,
@@ -64,11 +65,8 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
                 .await
         }
         Command::Drops => context.table::<Drops>(endpoint::DROPS, print::drops).await,
-        Command::Segments => {
-            context
-                .table::<Segments>(endpoint::SEGMENTS, print::segments)
-                .await
-        }
+        Command::Segments(args) => context.segments(args).await,
+        Command::Quarantine(args) => context.quarantine(args).await,
         Command::Workloads => {
             let print = |workloads: &Workloads| print::workloads(workloads, now());
             context.table(endpoint::WORKLOADS, print).await

@@ -190,7 +190,11 @@ impl ClientError {
             | Self::Socket { .. }
             | Self::Silent { .. }
             | Self::BrokenOff { .. } => Exit::Unreachable,
-            Self::Refused(error) if error.code == ErrorCode::InvalidPolicy => Exit::No,
+            Self::Refused(error)
+                if matches!(error.code, ErrorCode::InvalidPolicy | ErrorCode::NotReady) =>
+            {
+                Exit::No
+            }
             Self::Refused(error) if error.code == ErrorCode::BadRequest => Exit::Usage,
             Self::NotUnderstood { .. } | Self::Refused(_) => Exit::Failed,
         }

@@ -77,6 +77,12 @@ impl Page {
         self.line(Tone::Plain, "")
     }
 
+    /// Adds every line of another page.
+    pub fn append(&mut self, other: Self) -> &mut Self {
+        self.lines.extend(other.lines);
+        self
+    }
+
     /// Adds a table.
     pub fn table(&mut self, grid: Grid) -> &mut Self {
         for (tone, line) in grid.into_lines() {

@@ -29,6 +29,24 @@ pub enum EditError {
     /// Nothing would be different.
     #[error("workload `{0}` is so already")]
     Same(String),
+    /// Not there.
+    #[error("there is no segment `{0}`; `ringfence segments` lists them")]
+    NoSegment(String),
+    /// Nothing would be different.
+    #[error("segment `{segment}` is in {mode} already")]
+    SameMode {
+        /// Segment.
+        segment: String,
+        /// Its mode.
+        mode: &'static str,
+    },
+}
+
+/// The tables of a text, to be edited.
+pub(crate) fn document(text: &str) -> Result<DocumentMut, EditError> {
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        EditError::Text(error.message().lines().collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// The text of some tables with the workload changed, or with it at their end where it is new.
@@ -37,9 +55,7 @@ pub(crate) fn workload(
     name: &str,
     change: &WorkloadChange,
 ) -> Result<String, EditError> {
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        EditError::Text(error.message().lines().collect::<Vec<_>>().join(", "))
-    })?;
+    let mut document = document(text)?;
     let tables = document
         .entry("workload")
         .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()))
@@ -114,7 +130,7 @@ fn set(table: &mut Table, change: &WorkloadChange) -> Result<(), EditError> {
 }
 
 /// Puts a value where the old one stood, with what stood around it.
-fn put(table: &mut Table, key: &str, value: Value) {
+pub(crate) fn put(table: &mut Table, key: &str, value: Value) {
     match table.get_mut(key).and_then(Item::as_value_mut) {
         Some(old) => {
             let decor = old.decor().clone();

@@ -69,6 +69,8 @@ impl Config {
         )?;
         self.export.validate()?;
         self.history.validate()?;
+        within("readiness.window_days", self.readiness.window_days, 1, 3650)?;
+        within("readiness.days_min", self.readiness.days_min, 0, 3650)?;
         validate_socket("api.socket", &self.api_socket())?;
         validate_socket("dataplane.socket", &self.dataplane_socket())?;
         self.log

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Between two attempts to bring the policy before back.
-const REVERT_RETRY: Duration = Duration::from_secs(2);
+/// Between two attempts to publish what is due.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What comes back, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +54,7 @@ impl Confirmation {
 pub(super) struct RevertClock {
     /// When the policy before comes back.
     due: Option<Instant>,
-    /// Not before this: an attempt has failed.
-    retry: Option<Instant>,
-    /// Why it failed.
+    /// Why the last attempt failed.
     error: Option<String>,
 }
 
@@ -76,7 +74,7 @@ impl RevertClock {
     }
 
     fn next(&self) -> Option<Instant> {
-        self.due.max(self.retry.filter(|_| self.due.is_some()))
+        self.due
     }
 
     fn left(&self, now: Instant) -> Duration {
@@ -142,8 +140,15 @@ fn nothing_waits() -> ApiError {
 impl PolicyService {
     /// Tells the clock of `watch` when to look next.
     pub(super) fn wake(&self) {
-        let next = lock(&self.current).revert.next();
-        self.due.send_replace(next);
+        let (revert, retry) = {
+            let current = lock(&self.current);
+            (current.revert.next(), current.retry)
+        };
+        let held = lock(&self.held).next(Instant::now());
+        let next = [revert, held].into_iter().flatten().min();
+        // An attempt has failed: not before that.
+        self.due
+            .send_replace(next.map(|at| at.max(retry.unwrap_or(at))));
     }
 
     /// Refuses a change beside a policy that waits for its confirmation: what would come back then
@@ -259,12 +264,28 @@ impl PolicyService {
         self.publish(text, change, None, None).await
     }
 
-    /// The time is over: the policy before comes back, as soon as the dataplane can be told.
-    pub(super) async fn revert_due(&self) {
+    /// The time of something is over: acts, and tries again a little later where it cannot.
+    pub(super) async fn act(&self) {
         let _busy = self.busy.lock().await;
-        // Confirmed while this waited.
+        lock(&self.current).retry = None;
+        let acted = match self.revert_due().await {
+            Ok(()) => self.end_quarantines().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = acted {
+            tracing::error!(%error, "what is due could not be published yet");
+            let mut current = lock(&self.current);
+            current.retry = Instant::now().checked_add(RETRY);
+            current.revert.error =
+                Some(error.message).filter(|_| current.record.confirmation.is_some());
+        }
+        self.wake();
+    }
+
+    /// The policy before comes back, where the one in force was not confirmed in time.
+    async fn revert_due(&self) -> Result<(), ApiError> {
         if !lock(&self.current).revert.is_due(Instant::now()) {
-            return self.wake();
+            return Ok(());
         }
         let revision = lock(&self.current).record.revision.clone();
         let change = Change {
@@ -273,18 +294,12 @@ impl PolicyService {
             note: format!("{} was not confirmed in time", short(&revision)),
             ..Change::default()
         };
-        if let Err(error) = self.bring_back(change).await {
-            tracing::error!(%error, "the policy was not confirmed and could not be reverted yet");
-            let mut current = lock(&self.current);
-            current.revert.retry = Instant::now().checked_add(REVERT_RETRY);
-            current.revert.error = Some(error.message);
-        }
-        self.wake();
+        self.bring_back(change).await.map(|_| ())
     }
 
     /// A new link: what failed without one is tried at once.
-    pub(super) fn revert_at_once(&self) {
-        lock(&self.current).revert.retry = None;
+    pub(super) fn act_at_once(&self) {
+        lock(&self.current).retry = None;
         self.wake();
     }
 }
@@ -314,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_due_when_its_time_is_over_and_waits_after_a_failure() {
+    fn a_clock_is_due_when_its_time_is_over() {
         let now = Instant::now();
         let at = |s: u64| now + Duration::from_secs(s);
         let mut record = PolicyRecord::default();
@@ -330,8 +345,6 @@ mod tests {
         assert_eq!(clock.next(), Some(at(3)));
         assert!(!clock.is_due(at(2)) && clock.is_due(at(3)));
         assert_eq!(seconds_up(clock.left(at(1))), 2);
-        clock.retry = Some(at(9));
-        assert_eq!(clock.next(), Some(at(9)));
         clock.set(&record, 60 * SECOND, now);
         assert!(clock.is_due(now), "the time passed while control was down");
     }

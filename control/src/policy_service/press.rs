@@ -63,10 +63,13 @@ pub(super) async fn compile_aside(
         .unwrap_or_else(|e| Err(ApiError::new(ErrorCode::Internal, e.to_string())))
 }
 
-fn edit_error(error: &EditError) -> ApiError {
+pub(super) fn edit_error(error: &EditError) -> ApiError {
     let code = match error {
-        EditError::NoWorkload(_) => ErrorCode::NotFound,
-        EditError::NoAddress(_) | EditError::Same(_) | EditError::Text(_) => ErrorCode::BadRequest,
+        EditError::NoWorkload(_) | EditError::NoSegment(_) => ErrorCode::NotFound,
+        EditError::NoAddress(_)
+        | EditError::Same(_)
+        | EditError::SameMode { .. }
+        | EditError::Text(_) => ErrorCode::BadRequest,
     };
     ApiError::new(code, error.to_string())
 }

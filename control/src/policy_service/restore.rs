@@ -27,12 +27,12 @@ impl PolicyService {
                     Some(LinkEvent::InForce { link, epoch, image_hash }) => {
                         self.compare(epoch, hex(&image_hash)).await;
                         self.compared_links.send_replace(link);
-                        self.revert_at_once();
+                        self.act_at_once();
                     }
                     Some(LinkEvent::Image { epoch, image }) => self.learn_image(epoch, image),
                 },
                 _ = date.tick() => self.expire().await,
-                () = until(&mut due) => self.revert_due().await,
+                () = until(&mut due) => self.act().await,
             }
         }
     }
@@ -113,7 +113,15 @@ impl PolicyService {
         let press = Arc::clone(&self.press);
         match compile_aside(press, text, record.file_name.clone(), record.epoch).await {
             Ok(in_force) => {
-                let adopted = self.adopted(Prepared { in_force, record }, &change, None);
+                let adopted = self.adopted(
+                    Prepared {
+                        in_force,
+                        record,
+                        notes: Vec::new(),
+                    },
+                    &change,
+                    None,
+                );
                 debug_assert!(adopted.is_ok(), "nothing in it can fail");
             }
             Err(error) => tracing::error!(%error, "the adopted policy cannot be read back"),

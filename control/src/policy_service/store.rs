@@ -6,6 +6,7 @@
 //! images/<epoch>.image       images of the last epochs, so that old records keep their names
 //! current.json               the revision that was adopted last
 //! pending.json               the one that is being published; renamed to current.json when adopted
+//! quarantines.json           workloads that are held, and until when
 //! epoch                      the highest epoch ever used
 //! log.jsonl, log.head        every change, one line each, and the newest: see `log.rs`
 //! lock                       held by the process that uses this directory
@@ -16,6 +17,7 @@ use super::log::Log;
 use crate::clock::now_ns;
 use api::Ts;
 use api::policy::{Outcome, PolicyChange, PolicyLogEntry};
+use api::quarantine::Held;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -279,6 +281,30 @@ impl Store {
     pub(super) fn amend(&self, record: &PolicyRecord) -> Result<(), StoreError> {
         let json = serde_json::to_vec_pretty(record).unwrap_or_default();
         self.write(&self.dir.join("current.json"), &json)
+    }
+
+    /// Workloads that are held; none where the file cannot be read, which is told.
+    pub(super) fn quarantines(&self) -> Vec<Held> {
+        let path = self.dir.join("quarantines.json");
+        let read = Self::read_optional(&path);
+        let bytes = read.unwrap_or_else(|error| {
+            tracing::error!(%error, "who is in quarantine is not known");
+            None
+        });
+        let held = bytes
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose();
+        held.unwrap_or_else(|error| {
+            tracing::error!(path = %path.display(), %error, "who is in quarantine is not known");
+            None
+        })
+        .unwrap_or_default()
+    }
+
+    /// Keeps who is held.
+    pub(super) fn keep_quarantines(&self, held: &[Held]) -> Result<(), StoreError> {
+        let json = serde_json::to_vec_pretty(held).unwrap_or_default();
+        self.write(&self.dir.join("quarantines.json"), &json)
     }
 
     /// What was prepared will never be in force.

@@ -20,7 +20,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-fn confirm_time(text: &str) -> Result<Duration, String> {
+pub(super) fn confirm_time(text: &str) -> Result<Duration, String> {
     let parsed = duration(text)?;
     if parsed > CONFIRM_MAX {
         return Err(format!("`{text}` is more than a day"));

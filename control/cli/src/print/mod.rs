@@ -9,6 +9,7 @@ pub mod history;
 mod life;
 mod policy;
 mod ports;
+mod segments;
 mod stages;
 mod status;
 mod top;
@@ -24,6 +25,7 @@ pub use policy::{
     workloads,
 };
 pub use ports::{drops, ports};
+pub use segments::{quarantined, quarantines, readiness, segment_readiness};
 pub use stages::stages;
 pub use status::{Overview, status};
 pub use top::top;

@@ -1,0 +1,325 @@
+//! A workload is held for a time, and segments move on or back: the control process against a played
+//! dataplane.
+
+#[allow(
+    dead_code,
+    reason = "written for the tests of the process, which use all of it"
+)]
+mod support;
+
+use api::error::{ApiError, ErrorCode};
+use api::life::RevertRequest;
+use api::policy::{
+    ApplyRequest, ApplyResult, Outcome, PolicyChange, PolicyInForce, PolicyLog, Segments,
+};
+use api::quarantine::{LiftRequest, QuarantineRequest, QuarantineResult, Quarantines};
+use api::readiness::{ModeRequest, Readiness};
+use api::words::{Action, Mode};
+use support::{Behaviour, Box, Client, POLICY, TestDataplane, record, with_dataplane};
+
+fn hold(
+    client: &Client,
+    workload: &str,
+    for_s: u64,
+    allow: &[&str],
+) -> Result<QuarantineResult, (u16, ApiError)> {
+    let request = QuarantineRequest {
+        workload: workload.into(),
+        for_s,
+        allow: allow.iter().map(ToString::to_string).collect(),
+        author: "ada".into(),
+        note: "incident 4711".into(),
+        ..QuarantineRequest::default()
+    };
+    client.post(api::endpoint::QUARANTINE, &request)
+}
+
+fn lift(client: &Client, workload: &str) -> Result<ApplyResult, (u16, ApiError)> {
+    let request = LiftRequest {
+        workload: workload.into(),
+        author: "ada".into(),
+        ..LiftRequest::default()
+    };
+    client.post(api::endpoint::QUARANTINE_LIFT, &request)
+}
+
+fn held(client: &Client) -> Vec<String> {
+    let list: Quarantines = client.get(api::endpoint::QUARANTINE);
+    list.held.into_iter().map(|held| held.workload).collect()
+}
+
+/// What happens to web-1 asking db-1, by what is in force.
+fn verdict(client: &Client, service: &str) -> Action {
+    let path = format!("/v1/explain?src=web-1&dst=db-1&service={service}");
+    client.get::<api::Explain>(&path).verdict
+}
+
+fn changes(client: &Client) -> Vec<PolicyChange> {
+    let log: PolicyLog = client.get("/v1/policy/log");
+    let adopted = log.entries.iter().filter(|e| e.outcome == Outcome::Adopted);
+    adopted.map(|e| e.change).collect()
+}
+
+#[test]
+fn a_held_workload_is_cut_off_at_once_but_for_what_is_allowed_and_let_go_in_time() {
+    let (control, dataplane) = with_dataplane();
+    let client = &control.client;
+    client.apply(POLICY).unwrap();
+    let result = hold(client, "web-1", 1, &["icmp/echo"]).unwrap();
+    assert_eq!(result.addresses, ["10.0.1.10"]);
+    assert_eq!(result.applied.unwrap().epoch, 2);
+    assert_eq!(dataplane.image().epoch(), 2, "the cores have it");
+    client.wait("let go", |s| s.policy.epoch == 3);
+    assert_eq!(verdict(client, "postgres"), Action::Allow);
+    let in_force: PolicyInForce = client.get("/v1/policy");
+    assert!(!in_force.text.contains("quarantine"), "{}", in_force.text);
+    let all = [
+        PolicyChange::Apply,
+        PolicyChange::Quarantine,
+        PolicyChange::Lift,
+    ];
+    assert_eq!(changes(client), all);
+    let log: PolicyLog = client.get("/v1/policy/log");
+    let noted = &log.entries[1].note;
+    assert!(
+        noted.contains("but for icmp/echo: incident 4711"),
+        "{noted}"
+    );
+    assert!(log.entries[2].note.contains("the time of web-1 is over"));
+}
+
+#[test]
+fn a_policy_that_knows_nothing_of_it_lets_nobody_go() {
+    let (mut control, dataplane) = with_dataplane();
+    control.client.apply(POLICY).unwrap();
+    hold(&control.client, "web-1", 600, &[]).unwrap();
+    hold(&control.client, "db-1", 900, &["postgres"]).unwrap();
+    let other = POLICY.replace("web-to-db", "web-may-ask-db");
+    let applied = control.client.apply(&other).unwrap();
+    let told: Vec<_> = applied.warnings.iter().map(|w| &*w.what).collect();
+    for workload in ["web-1", "db-1"] {
+        let beginning = format!("{workload} is in quarantine until ");
+        assert!(told.iter().any(|w| w.starts_with(&beginning)), "{told:?}");
+    }
+    assert_eq!(verdict(&control.client, "postgres"), Action::Deny);
+    control.stop();
+    // The dataplane starts anew as well.
+    dataplane.forget_policy();
+    control.start();
+    control.client.wait("restored", |s| s.policy.epoch == 5);
+    assert_eq!(held(&control.client), ["web-1", "db-1"]);
+    assert_eq!(verdict(&control.client, "postgres"), Action::Deny);
+    lift(&control.client, "web-1").unwrap();
+    assert_eq!(
+        verdict(&control.client, "postgres"),
+        Action::Allow,
+        "db-1 keeps it"
+    );
+    assert_eq!(verdict(&control.client, "tcp/22"), Action::Deny);
+    assert_eq!(lift(&control.client, "web-1").unwrap_err().0, 404);
+    // A text that was shown while it held somebody does not hold for ever.
+    let shown: PolicyInForce = control.client.get("/v1/policy");
+    lift(&control.client, "db-1").unwrap();
+    control.client.apply(&shown.text).unwrap();
+    let in_force: PolicyInForce = control.client.get("/v1/policy");
+    assert!(!in_force.text.contains("quarantine:"), "{}", in_force.text);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_what_cannot_be_held_is_refused() {
+    let (control, dataplane) = with_dataplane();
+    let client = &control.client;
+    assert_eq!(hold(client, "web-1", 60, &[]).unwrap_err().0, 404);
+    client.apply(POLICY).unwrap();
+    let request = QuarantineRequest {
+        workload: "web-1".into(),
+        for_s: 60,
+        dry_run: true,
+        ..QuarantineRequest::default()
+    };
+    let dry: QuarantineResult = client.post(api::endpoint::QUARANTINE, &request).unwrap();
+    assert!(dry.text.contains("quarantine:web-1:out") && dry.applied.is_none());
+    for (workload, for_s, allow, status) in [
+        ("nobody", 60, None, 404),
+        ("web-1", 0, None, 400),
+        ("web-1", api::quarantine::FOR_S_MAX + 1, None, 400),
+        ("web-1", 60, Some("postgre"), 400),
+        ("web-1", 60, Some("any"), 400),
+    ] {
+        let refused = hold(client, workload, for_s, &allow.map_or(vec![], |a| vec![a]));
+        assert_eq!(
+            refused.unwrap_err().0,
+            status,
+            "{workload} {for_s} {allow:?}"
+        );
+    }
+    dataplane.set_behaviour(Behaviour::Refuse);
+    assert_eq!(hold(client, "web-1", 60, &[]).unwrap_err().0, 502);
+    dataplane.set_behaviour(Behaviour::Adopt);
+    assert!(held(client).is_empty(), "what was refused is not held");
+    assert_eq!(verdict(client, "postgres"), Action::Allow);
+}
+
+#[test]
+fn a_revert_brings_the_policy_before_back_and_lets_nobody_go() {
+    let (control, _dataplane) = with_dataplane();
+    let client = &control.client;
+    client.apply(POLICY).unwrap();
+    let tried = ApplyRequest {
+        text: POLICY.replace("web-to-db", "tried"),
+        file_name: "shop.toml".into(),
+        confirm_s: Some(600),
+        ..ApplyRequest::default()
+    };
+    client
+        .post::<ApplyResult>(api::endpoint::POLICY_APPLY, &tried)
+        .unwrap();
+    hold(client, "web-1", 600, &[]).unwrap();
+    let waiting = client.status().policy.unconfirmed;
+    assert!(waiting.is_some(), "what waits goes on waiting");
+    let request = RevertRequest::default();
+    client
+        .post::<ApplyResult>(api::endpoint::POLICY_REVERT, &request)
+        .unwrap();
+    let in_force: PolicyInForce = client.get("/v1/policy");
+    assert!(in_force.text.contains("web-to-db") && !in_force.text.contains("tried"));
+    assert_eq!(verdict(client, "postgres"), Action::Deny);
+    assert_eq!(in_force.unconfirmed, None);
+}
+
+#[test]
+fn a_time_that_ends_while_control_is_down_ends_at_its_start() {
+    let (mut control, _dataplane) = with_dataplane();
+    control.client.apply(POLICY).unwrap();
+    let until = hold(&control.client, "web-1", 1, &[])
+        .unwrap()
+        .held
+        .until_ts;
+    control.stop();
+    while control::clock::now_ns() <= until.0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    control.start();
+    control.client.wait("let go", |s| s.policy.epoch == 3);
+    assert!(held(&control.client).is_empty());
+    assert_eq!(verdict(&control.client, "postgres"), Action::Allow);
+}
+
+fn move_segment(client: &Client, request: &ModeRequest) -> Result<ApplyResult, (u16, ApiError)> {
+    client.post(api::endpoint::SEGMENTS_MODE, request)
+}
+
+/// One that keeps history in memory and asks for no days.
+fn with_history() -> (Box, TestDataplane) {
+    let control = Box::new(|config| {
+        config.history.engine = control::config::HistoryEngine::Memory;
+        config.readiness.days_min = 0;
+        config.readiness.quiet_days_min = 0;
+    });
+    let dataplane = TestDataplane::start(&control.config);
+    control.client.wait_running();
+    (control, dataplane)
+}
+
+#[test]
+fn a_segment_goes_on_when_it_is_ready_and_else_only_by_force() {
+    let (control, mut dataplane) = with_history();
+    let client = &control.client;
+    let in_test = POLICY.replace("\"enforce\"", "\"test\"");
+    client.apply(&in_test).unwrap();
+    let image = dataplane.image();
+    let to_db = |number, dport| {
+        let mut r = record(Some(&image), number);
+        (r.dport, r.begins) = (dport, 1);
+        (r.first_ns, r.last_ns) = (control::clock::now_ns(), control::clock::now_ns());
+        r
+    };
+    assert!(dataplane.push(0, &to_db(1, 5432)));
+    assert!(dataplane.push(0, &to_db(2, 22)));
+    let readiness = || client.get::<Readiness>("/v1/segments/readiness?segment=shop-db");
+    while readiness().segments[0].flows < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let found = &readiness().segments[0];
+    assert_eq!((found.mode, found.next), (Mode::Test, Some(Mode::Enforce)));
+    assert_eq!((found.covered_flows, found.would_deny_flows), (1, 1));
+    assert!(found.mode_since_ts.is_some() && !found.ready, "{found:?}");
+
+    let promote = ModeRequest {
+        segment: "shop-db".into(),
+        ..ModeRequest::default()
+    };
+    let (code, error) = move_segment(client, &promote).unwrap_err();
+    assert_eq!((code, error.code), (409, ErrorCode::NotReady));
+    let lacks: Vec<_> = error.details.iter().map(|d| &*d.what).collect();
+    assert!(
+        lacks.iter().any(|w| w.contains("would be denied")),
+        "{lacks:?}"
+    );
+    assert_eq!(dataplane.published(), [1]);
+    // Allowed, it counts no more: history is judged by the policy in force.
+    let allowed = in_test.replace("[\"tcp/5432\"]", "[\"tcp/5432\", \"tcp/22\"]");
+    client.apply(&allowed).unwrap();
+    assert!(readiness().segments[0].ready, "{:?}", readiness());
+    move_segment(client, &promote).unwrap();
+    let mode_of = |name: &str| {
+        let all: Segments = client.get("/v1/segments");
+        all.segments.iter().find(|s| s.name == name).unwrap().mode
+    };
+    assert_eq!(mode_of("shop-db"), Some(Mode::Enforce));
+    assert_eq!(mode_of("shop-web"), Some(Mode::Test));
+
+    let demote = ModeRequest {
+        demote: true,
+        ..promote.clone()
+    };
+    move_segment(client, &demote).unwrap();
+    assert_eq!(mode_of("shop-db"), Some(Mode::Test));
+    client.apply(&in_test).unwrap();
+    let forced = ModeRequest {
+        force: Some("incident 4711".into()),
+        ..promote.clone()
+    };
+    move_segment(client, &forced).unwrap();
+    let log: PolicyLog = client.get("/v1/policy/log");
+    let last = log.entries.last().unwrap();
+    assert_eq!(last.change, PolicyChange::Promote);
+    for word in [
+        "test -> enforce",
+        "forced (incident 4711)",
+        "would be denied",
+    ] {
+        assert!(last.note.contains(word), "{}", last.note);
+    }
+    assert_eq!(
+        move_segment(client, &promote).unwrap_err().0,
+        400,
+        "nothing beyond"
+    );
+    let nobody = ModeRequest {
+        segment: "nobody".into(),
+        ..promote
+    };
+    assert_eq!(move_segment(client, &nobody).unwrap_err().0, 404);
+}
+
+#[test]
+fn without_history_a_segment_goes_on_only_by_force() {
+    let control = Box::new(|config| {
+        config.history.engine = control::config::HistoryEngine::Off;
+    });
+    let _dataplane = TestDataplane::start(&control.config);
+    control.client.wait_running();
+    let client = &control.client;
+    client
+        .apply(&POLICY.replace("\"enforce\"", "\"observe\""))
+        .unwrap();
+    let mut request = ModeRequest {
+        segment: "shop-db".into(),
+        ..ModeRequest::default()
+    };
+    let (code, error) = move_segment(client, &request).unwrap_err();
+    assert!(code != 200 && error.message.contains("history"), "{error}");
+    request.force = Some("a lab".into());
+    move_segment(client, &request).unwrap();
+}
