@@ -86,6 +86,18 @@ impl CompiledPolicy {
         self.image.epoch()
     }
 
+    /// The policy that this is the image of.
+    #[must_use]
+    pub fn policy(&self) -> &ValidPolicy {
+        &self.policy
+    }
+
+    /// The day it was compiled for, which decides what has expired.
+    #[must_use]
+    pub fn today(&self) -> Date {
+        self.today
+    }
+
     /// Names of rules, segments, workloads and identities of this image. Gathered when they are
     /// first asked for: what is published does not wait for it.
     pub fn dictionary(&self) -> &Dictionary {

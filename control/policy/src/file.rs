@@ -91,6 +91,8 @@ pub(crate) struct NeverText {
     pub(crate) from: Option<At<String>>,
     pub(crate) to: Option<At<String>>,
     pub(crate) hops: Option<At<i64>>,
+    pub(crate) services: Option<Words>,
+    pub(crate) except: Option<Words>,
 }
 
 /// Where the lines of a text begin.

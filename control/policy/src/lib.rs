@@ -9,11 +9,15 @@
 //! and date are arguments. `README.md` is the language's reference.
 #![forbid(unsafe_code)]
 
+mod analysis;
+mod blast;
 mod compile;
 mod dictionary;
+mod diff;
 mod edit;
 mod explain;
 mod file;
+mod invariants;
 pub mod limits;
 mod loader;
 mod modes;
@@ -22,22 +26,34 @@ mod prefix;
 mod problem;
 pub mod quarantine;
 mod rate;
+mod reach;
 mod read;
+mod repair;
 mod revision;
 mod selector;
 mod service;
 mod validate;
+mod written;
 
+pub use analysis::{
+    Finding, FindingKind, OVER_BROAD_PERCENT, RULES_TOLD_MAX, Remedy, RuleFacts, USAGE_DAYS_MIN,
+    Usage, analyze,
+};
+pub use blast::{BLAST_HOPS_MAX, Blast, Ring, blast};
 pub use compile::{CompileError, CompiledPolicy, Compiler, compile};
 pub use dictionary::{Dictionary, RuleEntry, SegmentEntry, WorkloadEntry};
+pub use diff::{Changed, EndSet, PolicyDiff, ReachChange, Turn, WordChange, diff};
 pub use edit::{EditError, WorkloadChange};
 pub use explain::{EndReport, Report, RuleReport, ViewReport, explain};
 pub use file::PolicyFile;
+pub use invariants::{BrokenInvariant, Opening, PATHS_TOLD_MAX, Path, PathEnd, PathHop, prove};
 pub use loader::Loader;
 pub use modes::{modes_in, set_every_mode, set_mode};
 pub use problem::{Diagnostic, PolicyErrors, Problem, Severity};
 pub use rate::Rate;
+pub use reach::View;
 pub use read::parse;
+pub use repair::{REPAIRS_TOLD_MAX, Repair, RepairError, RepairStep, Wanted, repair};
 pub use revision::{Revision, revision_hash};
 pub use selector::{Selector, SelectorError};
 pub use service::{Port, PortError};

@@ -216,9 +216,10 @@ pub enum Problem {
         found: String,
         near: Option<String>,
     },
-    #[error("rule `{rule}`: unknown service `{found}`")]
+    #[error("{kind} `{name}`: unknown service `{found}`")]
     UnknownService {
-        rule: String,
+        kind: Kind,
+        name: String,
         found: String,
         near: Option<String>,
     },
@@ -275,8 +276,6 @@ pub enum Problem {
         expires: Date,
         days: i32,
     },
-    #[error("invariant `{invariant}` is read and not proved: this release has no prover")]
-    NotProved { invariant: String },
 }
 
 impl Problem {
@@ -290,8 +289,7 @@ impl Problem {
             | Self::ServiceUnused { .. }
             | Self::WorkloadAlone { .. }
             | Self::Expired { .. }
-            | Self::Expiring { .. }
-            | Self::NotProved { .. } => Severity::Warning,
+            | Self::Expiring { .. } => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -391,7 +389,6 @@ impl Problem {
             }
             Self::Expired { .. } => "remove the rule, or move the date".into(),
             Self::Expiring { .. } => "move the date if the rule is still needed".into(),
-            Self::NotProved { .. } => "do not rely on it yet".into(),
             _ => "see the policy language reference".into(),
         }
     }

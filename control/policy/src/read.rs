@@ -470,7 +470,11 @@ impl Reader<'_> {
                 self.wrong_type("[[invariant]]", "never", value, expected);
                 return None;
             };
-            let within = self.table("never", entries, &["from", "to", "hops"]);
+            let within = self.table(
+                "never",
+                entries,
+                &["from", "to", "hops", "services", "except"],
+            );
             const END: &str = "add from and to, one segment each";
             let at = value.span().start;
             self.require(Kind::Invariant, at, &within, &[("from", END), ("to", END)]);
@@ -479,6 +483,8 @@ impl Reader<'_> {
                 from: self.string(&within, "from"),
                 to: self.string(&within, "to"),
                 hops: self.integer(&within, "hops"),
+                services: self.strings(&within, "services"),
+                except: self.strings(&within, "except"),
             })
         });
         self.policy

@@ -41,7 +41,7 @@ pub struct ValidPolicy {
     pub rules: Arc<[Rule]>,
     /// Line of the text where each rule stands.
     pub rule_lines: Arc<[u32]>,
-    /// Read, not proved.
+    /// Proved by [`crate::prove`].
     pub invariants: Arc<[Invariant]>,
     /// By line.
     pub warnings: Vec<Diagnostic>,
@@ -120,6 +120,25 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// A rule that allows everything between two segments.
+    pub(crate) fn plain(name: String, tier: Tier, (from, to): (u32, u32)) -> Self {
+        Self {
+            name,
+            tier,
+            from: vec![from],
+            to: vec![to],
+            services: Vec::new(),
+            action: Action::Allow,
+            limit: None,
+            mode: RuleMode::Inherit,
+            owner: None,
+            ticket: None,
+            expires: None,
+            on_change: OnChange::Reevaluate,
+            comment: None,
+        }
+    }
+
     /// Whether its date has passed: it then matches nothing.
     #[must_use]
     pub fn expired(&self, today: Date) -> bool {
@@ -138,6 +157,10 @@ pub struct Invariant {
     pub to: u32,
     /// Within how many hops.
     pub hops: i64,
+    /// Services that hops may use, by their place in [`ValidPolicy::services`]; empty means any.
+    pub services: Vec<u32>,
+    /// Segments whose members begin no path and carry none on.
+    pub except: Vec<u32>,
     /// Line of the text.
     pub line: u32,
 }

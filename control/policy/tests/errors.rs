@@ -254,8 +254,6 @@ p.toml:21:1: error: this invariant has no `name`
     add name = "..."; records, metrics and explain speak of it by name
 p.toml:21:1: error: this invariant has no `never`
     add never = { from = "dev", to = "cardholder", hops = 3 }
-p.toml:22:1: warning: invariant `i` is read and not proved: this release has no prover
-    do not rely on it yet
 p.toml:24:9: error: this invariant has no `from`
     add from and to, one segment each
 "#,
@@ -604,23 +602,23 @@ p.toml:25:1: warning: no rule uses service `smtp`
 }
 
 #[test]
-fn invariants_are_read_and_not_proved() {
+fn an_invariant_names_what_there_is() {
     check_more(
         r#"[[invariant]]
 name = "i"
 never = { from = "internet", to = "wbe", hops = 0 }
 [[invariant]]
 name = "j"
-never = { from = "internet", to = "web", hops = 3 }
+never = { from = "internet", to = "web", services = ["shs"], except = ["wbe"] }
 "#,
-        r#"p.toml:18:1: warning: invariant `i` is read and not proved: this release has no prover
-    do not rely on it yet
-p.toml:20:35: error: invariant `i`: unknown segment `wbe` in `to`
+        r#"p.toml:20:35: error: invariant `i`: unknown segment `wbe` in `to`
     did you mean `web`?
 p.toml:20:49: error: invariant `i`: hops is 0, it may be 1 to 16
     write hops = 3, or leave it out for 1
-p.toml:21:1: warning: invariant `j` is read and not proved: this release has no prover
-    do not rely on it yet
+p.toml:23:54: error: invariant `j`: unknown service `shs`
+    add a [[service]] of this name, or use any
+p.toml:23:72: error: invariant `j`: unknown segment `wbe` in `except`
+    did you mean `web`?
 "#,
     );
 }

@@ -267,3 +267,43 @@ fn republish_large() {
         );
     }
 }
+
+/// `cargo test --release -p ringfence-policy --test large -- --ignored --nocapture reach`
+#[test]
+#[ignore = "measures: run it in a release build"]
+fn reach_large() {
+    let plan = Plan {
+        apps: 500,
+        replicas: 5,
+        rules: 100_000,
+    };
+    let invariant =
+        "[[invariant]]\nname = \"i\"\nnever = { from = \"a1-r1\", to = \"a7-r2\", hops = 3 }\n";
+    let text = format!("{}{invariant}", plan.text());
+    let less = text.replacen("action = \"allow\"", "action = \"deny\"", 1);
+    let [old, new] = [&text, &less].map(|text| {
+        let policy = policy::load(text, "large.toml", TODAY).expect("a valid policy");
+        compile(&policy, 1, TODAY).expect("it compiles")
+    });
+    let timed = |what: &str, ask: &dyn Fn() -> usize| {
+        let started = Instant::now();
+        let found = ask();
+        println!("{what}: {found} in {:?}", started.elapsed());
+    };
+    let view = policy::View::Intended;
+    println!("{} identities", old.image.identity_count());
+    timed("prove one invariant, broken", &|| {
+        policy::prove(&old, view).len()
+    });
+    timed("diff, rows", &|| policy::diff(&old, &new, view).reach.len());
+    timed("diff with itself, rows", &|| {
+        policy::diff(&old, &old, view).reach.len()
+    });
+    timed("blast of one segment", &|| {
+        policy::blast(&old, view, Some("a1-r1"), 3).map_or(0, |all| all.len())
+    });
+    timed("blast of every segment", &|| {
+        policy::blast(&old, view, None, 3).map_or(0, |all| all.len())
+    });
+    timed("analyze, findings", &|| policy::analyze(&old, None).len());
+}

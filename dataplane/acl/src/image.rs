@@ -266,6 +266,14 @@ impl PolicyImage {
         decision
     }
 
+    /// The cell of two identities: pairs with the same cell are decided alike about every service,
+    /// so that who asks about many pairs evaluates one of each cell. `None` where there is no such
+    /// identity.
+    #[must_use]
+    pub fn cell(&self, src: IdentityId, dst: IdentityId) -> Option<u32> {
+        self.tables.cell(src, dst)
+    }
+
     /// How many loads from the tables an evaluation takes. For tests and benches.
     #[must_use]
     pub fn loads(&self, src: &[u8; 16], dst: &[u8; 16], service: &Service) -> u32 {

@@ -192,6 +192,18 @@ impl Tables {
         .map(u32::from)
     }
 
+    /// What two identities meet in: pairs with the same number are decided alike about every service.
+    pub(crate) fn cell(&self, src: u32, dst: u32) -> Option<u32> {
+        let source = self.identities.get(src as usize)?.source;
+        let destination = self.identities.get(dst as usize)?.destination;
+        let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
+        let at = source * self.pair_stride + block;
+        let block = self.pair_index.get(at as usize)?;
+        self.pair_blocks
+            .get((block * PAIR_BLOCK + column) as usize)
+            .copied()
+    }
+
     /// Verdict of two identities and a service: 10 loads at most, whatever the policy.
     #[inline]
     pub(crate) fn decide(

@@ -97,7 +97,7 @@ impl Judge<'_> {
             .and_then(|date| self.expires(&name, date));
         let from = self.segment_list(Kind::Rule, &name, "from", text.from.as_ref(), known);
         let to = self.segment_list(Kind::Rule, &name, "to", text.to.as_ref(), known);
-        let services = self.service_list(&name, text.services.as_ref(), known);
+        let services = self.service_list((Kind::Rule, &name), text.services.as_ref(), known);
         let limit = action.and_then(|action| self.limit(&name, text, action));
         Rule {
             tier: tier.unwrap_or(Tier::Application),
@@ -189,7 +189,12 @@ impl Judge<'_> {
     }
 
     /// Services, ascending; empty means any.
-    fn service_list(&mut self, rule: &str, words: Option<&Words>, known: &Known) -> Vec<u32> {
+    fn service_list(
+        &mut self,
+        (kind, name): (Kind, &str),
+        words: Option<&Words>,
+        known: &Known,
+    ) -> Vec<u32> {
         let Some(words) = words else {
             return Vec::new();
         };
@@ -206,8 +211,14 @@ impl Judge<'_> {
                 None if value == "any" => {}
                 None => {
                     let near = known.services.nearest(value, &["any"]);
-                    let (rule, found) = (rule.to_owned(), value.clone());
-                    self.problem(*at, Problem::UnknownService { rule, found, near });
+                    let (name, found) = (name.to_owned(), value.clone());
+                    let problem = Problem::UnknownService {
+                        kind,
+                        name,
+                        found,
+                        near,
+                    };
+                    self.problem(*at, problem);
                 }
             }
         }
@@ -352,12 +363,12 @@ impl Judge<'_> {
                 };
                 self.problem(at, problem);
             }
-            self.problem(
-                text.at,
-                Problem::NotProved {
-                    invariant: name.clone(),
-                },
-            );
+            let about = (Kind::Invariant, name.as_str());
+            let services = self.service_list(about, never.services.as_ref(), known);
+            let except = match &never.except {
+                Some(words) if words.value.is_empty() => Vec::new(),
+                words => self.segment_list(Kind::Invariant, &name, "except", words.as_ref(), known),
+            };
             if let (Some(from), Some(to)) = (from, to) {
                 let line = file.lines.line(text.at);
                 invariants.push(Invariant {
@@ -365,6 +376,8 @@ impl Judge<'_> {
                     from,
                     to,
                     hops,
+                    services,
+                    except,
                     line,
                 });
             }
@@ -389,6 +402,9 @@ impl Judge<'_> {
             rule.services
                 .iter()
                 .for_each(|at| services[*at as usize] = true);
+        }
+        for at in policy.invariants.iter().flat_map(|i| &i.services) {
+            services[*at as usize] = true;
         }
         let named = segments.iter().skip(BUILT_IN_SEGMENTS.len());
         for ((used, segment), text) in named.zip(policy.segments.iter()).zip(&file.segments) {
