@@ -3,6 +3,7 @@
 mod history;
 mod life;
 mod peer;
+mod reach;
 mod segments;
 mod socket;
 mod stream;
@@ -114,6 +115,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(history::routes())
         .merge(life::routes())
         .merge(segments::routes())
+        .merge(reach::routes())
         .method_not_allowed_fallback(async || {
             let message = "this path has another method; see api/src/endpoint.rs";
             Refused(ApiError::new(ErrorCode::MethodNotAllowed, message))

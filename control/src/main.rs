@@ -1,8 +1,10 @@
 //! `ringfence-control`: reads its configuration, runs until told to stop.
 #![forbid(unsafe_code)]
 
+use api::error::{ApiError, ErrorBody, ErrorCode};
 use clap::Parser;
 use control::config::{CONFIG_PATH, CollectorAddress, Config, ConfigError, Depth, Listen, load};
+use control::policy_service::PolicyQuestion;
 use figment::value::{Dict, Value};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,6 +29,11 @@ struct Flags {
     /// policy's name in messages
     #[arg(long, value_name = "NAME", exclusive = true)]
     check_policy: Option<String>,
+    /// Answer the question about policies on standard input (JSON, the body of /v1/policy/diff, blast
+    /// or analyze) as the API would, then end: no configuration, state or dataplane is needed. Its
+    /// policies are texts
+    #[arg(long, value_name = "QUESTION", exclusive = true)]
+    policy_question: Option<PolicyQuestion>,
     /// Print the configuration as it is understood, then end
     #[arg(long)]
     dump: bool,
@@ -107,6 +114,9 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    if let Some(question) = flags.policy_question {
+        return answer_alone(question);
+    }
     if let Some(name) = &flags.check_policy {
         return check_policy(name);
     }
@@ -199,6 +209,27 @@ fn check_policy(name: &str) -> ExitCode {
         }
         Err(error) => {
             eprintln!("ringfence-control: cannot check {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers a question of `ringfence policy` where no control process runs.
+fn answer_alone(question: PolicyQuestion) -> ExitCode {
+    let read = std::io::read_to_string(std::io::stdin());
+    let answered = read
+        .map_err(|e| ApiError::new(ErrorCode::BadRequest, e.to_string()))
+        .and_then(|json| control::policy_service::answer_alone(question, &json));
+    match answered {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ringfence-control: {error}");
+            if let Ok(json) = serde_json::to_string(&ErrorBody { error }) {
+                println!("{json}");
+            }
             ExitCode::FAILURE
         }
     }

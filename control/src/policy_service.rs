@@ -8,13 +8,16 @@ mod check;
 mod confirm;
 mod log;
 mod press;
+mod proof;
 mod quarantine;
+mod reach;
 mod restore;
 mod revisions;
 mod segments;
 mod store;
 
 pub use check::check;
+pub use reach::{PolicyQuestion, answer_alone};
 pub use segments::Question;
 pub use store::StoreError;
 

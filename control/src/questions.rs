@@ -477,7 +477,7 @@ impl App {
     }
 }
 
-fn action_word(action: abi::Action) -> words::Action {
+pub(crate) fn action_word(action: abi::Action) -> words::Action {
     words::Action::from_word(action.name()).unwrap_or(words::Action::Deny)
 }
 

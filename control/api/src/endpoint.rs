@@ -24,6 +24,12 @@ pub const WORKLOADS: &str = "/v1/workloads";
 pub const POLICY: &str = "/v1/policy";
 /// `POST` [`crate::policy::CheckRequest`] -> [`crate::policy::CheckResult`].
 pub const POLICY_CHECK: &str = "/v1/policy/check";
+/// `POST` [`crate::reach::DiffRequest`] -> [`crate::reach::PolicyDiff`].
+pub const POLICY_DIFF: &str = "/v1/policy/diff";
+/// `POST` [`crate::reach::BlastRequest`] -> [`crate::reach::BlastRadius`].
+pub const POLICY_BLAST: &str = "/v1/policy/blast";
+/// `POST` [`crate::reach::AnalyzeRequest`] -> [`crate::reach::Analysis`].
+pub const POLICY_ANALYZE: &str = "/v1/policy/analyze";
 /// `POST` [`crate::policy::ApplyRequest`] -> [`crate::policy::ApplyResult`].
 pub const POLICY_APPLY: &str = "/v1/policy/apply";
 /// `GET` -> [`crate::policy::PolicyLog`].
@@ -94,6 +100,9 @@ pub const ALL: &[(&str, &str)] = &[
     ("POST", WORKLOADS),
     ("GET", POLICY),
     ("POST", POLICY_CHECK),
+    ("POST", POLICY_DIFF),
+    ("POST", POLICY_BLAST),
+    ("POST", POLICY_ANALYZE),
     ("POST", POLICY_APPLY),
     ("GET", POLICY_LOG),
     ("POST", POLICY_ROLLBACK),

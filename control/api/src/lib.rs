@@ -20,6 +20,7 @@ pub mod history;
 pub mod life;
 pub mod policy;
 pub mod quarantine;
+pub mod reach;
 pub mod readiness;
 pub mod stages;
 pub mod status;

@@ -29,6 +29,9 @@ pub struct CheckResult {
     pub errors: Vec<ErrorDetail>,
     /// What is legal and probably not meant.
     pub warnings: Vec<ErrorDetail>,
+    /// Invariants of its own that it breaks. It can be applied all the same.
+    #[serde(default)]
+    pub broken_invariants: Vec<crate::reach::BrokenInvariant>,
     /// How much of everything it has.
     pub counts: PolicyCounts,
 }

@@ -4,6 +4,7 @@ pub mod life;
 pub mod segments;
 
 pub mod history;
+pub mod reach;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -266,7 +267,9 @@ pub struct FlowsArgs {
 pub enum PolicyCommand {
     /// Is this policy file sound? Changes nothing
     #[command(after_long_help = "\
-Errors come as FILE:LINE:COLUMN, as a compiler's, with what to do. Exits 1 if the policy is invalid.
+Errors come as FILE:LINE:COLUMN, as a compiler's, with what to do. Proves every [[invariant]] over
+the policy as it is meant, all of it taken as enforced, and names the paths that break one. Exits 1 if
+the policy is invalid or an invariant is broken.
 Needs no running appliance: where no control process answers, ringfence-control checks it alone.
 
 Example:
@@ -275,6 +278,39 @@ Example:
         /// Policy file (TOML)
         file: PathBuf,
     },
+    /// What becomes reachable under another policy, and what stops being?
+    #[command(after_long_help = "\
+Compares what the policies let reach what, over all addresses and services, and what is written
+differently. Exits 0 where reach is the same, 1 where it differs or an invariant is newly broken.
+Two files need no running appliance.
+
+Examples:
+  ringfence policy diff draft.toml                   the policy in force, and the draft
+  ringfence policy diff previous in-force            what the last change did
+  ringfence policy diff 3f9c0a draft.toml --enforced")]
+    Diff(reach::DiffArgs),
+    /// What can somebody reach who has got into a segment?
+    #[command(after_long_help = "\
+Examples:
+  ringfence policy blast                             every segment, 3 hops
+  ringfence policy blast shop-web --hops 2           one, with the segments that it reaches
+  ringfence policy blast --draft draft.toml          before and after")]
+    Blast(reach::BlastArgs),
+    /// Which rules do nothing, too much, or against each other?
+    #[command(after_long_help = "\
+expired, expiring   its date
+unmatched           it matches in no case: nobody is in its from, or in its to
+shadowed            in every case that it matches another rule decides
+redundant           without it every case would be decided the same
+conflicting         a rule of the same tier denies some of what it allows
+unused, over-broad  by what history saw, where it saw 7 days or more
+
+Each finding is about its rule alone: act on one, then ask again.
+
+Examples:
+  ringfence policy analyze
+  ringfence policy analyze draft.toml --since 30d")]
+    Analyze(reach::AnalyzeArgs),
     /// Put this policy into force
     #[command(after_long_help = "\
 Checked, compiled, published, adopted by every worker between two bursts: no packet is lost. Live

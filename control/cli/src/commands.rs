@@ -2,6 +2,7 @@
 
 mod history;
 mod life;
+mod reach;
 mod segments;
 
 use std::io::Write as _;
@@ -293,6 +294,9 @@ impl Context {
             }
             PolicyCommand::Confirm(args) => self.policy_confirm(args).await,
             PolicyCommand::Revert { note } => self.policy_revert(note).await,
+            PolicyCommand::Diff(args) => self.policy_diff(args).await,
+            PolicyCommand::Blast(args) => self.policy_blast(args).await,
+            PolicyCommand::Analyze(args) => self.policy_analyze(args).await,
             PolicyCommand::Show { revision, text } => self.policy_show(revision, text).await,
             PolicyCommand::Rules => {
                 let print = |rules: &Rules| print::rules(rules, now());
@@ -359,9 +363,12 @@ impl Context {
                 .error_page(&print::details(&result.errors, "error"));
             self.output
                 .error_page(&print::details(&result.warnings, "warning"));
+            self.output
+                .error_page(&print::broken(&result.broken_invariants));
         }
         self.print(&answer.json, || print::checked(&request.file_name, result))?;
-        Ok(if result.valid { Exit::Ok } else { Exit::No })
+        let good = result.valid && result.broken_invariants.is_empty();
+        Ok(if good { Exit::Ok } else { Exit::No })
     }
 
     async fn policy_apply(

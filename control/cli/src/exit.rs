@@ -30,8 +30,9 @@ impl From<Exit> for ExitCode {
 pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
   0    done; where the command asks a question, the answer is yes
-  1    the answer is no: policy invalid (policy check, policy apply), flow denied or rejected
-       (explain), packets not accounted for (verify accounting), a check failed (doctor)
+  1    the answer is no: policy invalid (policy check, policy apply), an invariant broken (policy
+       check), reach differs (policy diff), flow denied or rejected (explain), packets not accounted
+       for (verify accounting), a check failed (doctor)
   2    the command line is wrong
   3    the control process cannot be reached
   4    refused or failed: a file that cannot be used, a refused request, a process that died

@@ -7,11 +7,13 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use api::policy::{CheckRequest, CheckResult};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::client::Answer;
-use crate::error::CliError;
+use crate::error::{CliError, ClientError};
 use crate::process::Programs;
 
 /// Longest check. The largest policy that is taken needs a tenth of it.
@@ -38,6 +40,12 @@ pub enum OfflineError {
         /// What it said, or what is wrong with what it said.
         told: String,
     },
+    /// The question cannot be written down.
+    #[error("the question cannot be asked: {why}")]
+    Question {
+        /// Why.
+        why: String,
+    },
     /// It took too long.
     #[error("{program} did not check the policy within {seconds} s; it was ended", program = program.display())]
     Slow {
@@ -50,12 +58,29 @@ pub enum OfflineError {
 
 /// Asks `ringfence-control --check-policy`.
 pub(crate) async fn check_policy(request: &CheckRequest) -> Result<Answer<CheckResult>, CliError> {
+    // One word, so that a name may begin with a dash.
+    let flag = format!("--check-policy={}", request.file_name);
+    answered(&flag, request.text.as_bytes()).await
+}
+
+/// Asks `ringfence-control --policy-question WORD`, the question as the API takes it.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    word: &str,
+    question: &impl Serialize,
+) -> Result<Answer<T>, CliError> {
+    let json = serde_json::to_vec(question).map_err(|source| OfflineError::Question {
+        why: source.to_string(),
+    })?;
+    answered(&format!("--policy-question={word}"), &json).await
+}
+
+async fn answered<T: DeserializeOwned>(flag: &str, input: &[u8]) -> Result<Answer<T>, CliError> {
     let program = Programs::locate_control()?;
     let unusable = |source| OfflineError::Unusable {
         program: program.clone(),
         source,
     };
-    let output = tokio::time::timeout(CHECK_TIMEOUT, run(&program, request))
+    let output = tokio::time::timeout(CHECK_TIMEOUT, run(&program, flag, input))
         .await
         .map_err(|_| OfflineError::Slow {
             program: program.clone(),
@@ -68,6 +93,10 @@ pub(crate) async fn check_policy(request: &CheckRequest) -> Result<Answer<CheckR
         told,
     };
     if !output.status.success() {
+        // What the API would have refused is refused in its words.
+        if let Ok(body) = serde_json::from_slice::<api::ErrorBody>(&output.stdout) {
+            return Err(ClientError::Refused(body.error).into());
+        }
         let told = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(failed(told).into());
     }
@@ -79,10 +108,9 @@ pub(crate) async fn check_policy(request: &CheckRequest) -> Result<Answer<CheckR
     })
 }
 
-async fn run(program: &Path, request: &CheckRequest) -> io::Result<Output> {
+async fn run(program: &Path, flag: &str, input: &[u8]) -> io::Result<Output> {
     let mut child = Command::new(program)
-        // One word, so that a name may begin with a dash.
-        .arg(format!("--check-policy={}", request.file_name))
+        .arg(flag)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -91,7 +119,7 @@ async fn run(program: &Path, request: &CheckRequest) -> io::Result<Output> {
     if let Some(mut stdin) = child.stdin.take() {
         // It answers only once it has read everything. Where it ends before that, its last words
         // say why, and a broken pipe would not.
-        let _ = stdin.write_all(request.text.as_bytes()).await;
+        let _ = stdin.write_all(input).await;
     }
     child.wait_with_output().await
 }

@@ -66,6 +66,24 @@ fn json_is_the_answer_of_the_api_byte_for_byte() {
 }
 
 #[test]
+fn a_policy_that_breaks_an_invariant_is_answered_with_no() {
+    let server = Server::start();
+    let mut checked = fixtures::valid();
+    checked.warnings.clear();
+    checked.broken_invariants.push(fixtures::broken_invariant());
+    server.json("POST", endpoint::POLICY_CHECK, &checked);
+    let file = server.file("shop.toml", "[policy]\n");
+    let ended = server.run(&["policy", "check", &file.display().to_string()]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let path = "    dev -> jump (rule dev-to-jump, ssh) -> cardholder (rule ops, tcp/any)\n";
+    assert!(ended.stderr.contains(path), "{ended:?}");
+    assert!(
+        ended.stdout.contains("is valid, 1 broken invariant"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn status_shows_processes_and_ports() {
     let server = Server::start();
     let ended = server.run(&["status"]);

@@ -114,6 +114,16 @@ fn followed_flows_stand_in_the_columns_of_their_header() {
 }
 
 #[test]
+fn a_broken_invariant_shows_its_paths() {
+    let mut page = print::broken(&[fixtures::broken_invariant()]);
+    let mut checked = fixtures::valid();
+    checked.broken_invariants.push(fixtures::broken_invariant());
+    let end = print::checked("shop.toml", &checked).render(false);
+    page.text(cli::page::Tone::Plain, &end);
+    check("policy-check-broken", &page);
+}
+
+#[test]
 fn top_ends_with_the_sum_of_all() {
     check("top", &print::top(&fixtures::top()));
 }

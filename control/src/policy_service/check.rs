@@ -3,6 +3,7 @@
 
 use super::InForce;
 use super::press::Press;
+use super::proof::Proof;
 use crate::answers::counted;
 use abi::Mode;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
@@ -20,13 +21,19 @@ const NAMES_TOLD_MAX: usize = 10;
 pub fn check(text: &str, file: &str) -> Result<CheckResult, ApiError> {
     // Any epoch will do: the image is thrown away.
     match Press::default().compile(text, file, 1) {
-        Ok(in_force) => Ok(CheckResult {
-            valid: true,
-            revision: in_force.valid.revision.to_string(),
-            errors: Vec::new(),
-            warnings: warnings(&in_force.valid),
-            counts: counts(&in_force),
-        }),
+        Ok(in_force) => {
+            let proof = Proof::of(&in_force.compiled);
+            let mut warnings = warnings(&in_force.valid);
+            warnings.extend(proof.not_yet);
+            Ok(CheckResult {
+                valid: true,
+                revision: in_force.valid.revision.to_string(),
+                errors: Vec::new(),
+                warnings,
+                broken_invariants: proof.broken,
+                counts: counts(&in_force),
+            })
+        }
         Err(error) if error.code == ErrorCode::InvalidPolicy => {
             let mut errors = error.details;
             if errors.is_empty() {

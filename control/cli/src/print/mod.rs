@@ -9,6 +9,7 @@ pub mod history;
 mod life;
 mod policy;
 mod ports;
+mod reach;
 mod segments;
 mod stages;
 mod status;
@@ -25,6 +26,7 @@ pub use policy::{
     workloads,
 };
 pub use ports::{drops, ports};
+pub use reach::{analysis, blast, broken, policy_diff};
 pub use segments::{quarantined, quarantines, readiness, segment_readiness};
 pub use stages::stages;
 pub use status::{Overview, status};

@@ -50,7 +50,13 @@ pub fn checked(file: &str, result: &CheckResult) -> Page {
             0 => String::new(),
             number => format!(", {}", counted(number, "warning")),
         };
-        page.line(Tone::Good, format!("{file} is valid{warnings}"));
+        match result.broken_invariants.len() as u64 {
+            0 => page.line(Tone::Good, format!("{file} is valid{warnings}")),
+            number => {
+                let broken = counted(number, "broken invariant");
+                page.line(Tone::Bad, format!("{file} is valid{warnings}, {broken}"))
+            }
+        };
         page.field(Tone::Plain, "revision", short(&result.revision));
         page.field(Tone::Plain, "contents", contents(&result.counts));
     } else {

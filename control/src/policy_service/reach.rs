@@ -1,0 +1,327 @@
+//! Answers what a policy lets reach what: diff, blast radius, analysis.
+
+use super::press::Press;
+use super::proof::told as told_broken;
+use super::{InForce, PolicyService};
+use crate::app::App;
+use crate::clock::now_ns;
+use crate::history_questions::selection;
+use crate::questions::action_word;
+use api::error::{ApiError, ErrorCode};
+use api::history::{Conversation, HistoryQuery};
+use api::reach::{
+    Analysis, AnalyzeRequest, Blast, BlastRadius, BlastRequest, Changed, DiffRequest, EndSet,
+    Finding, PolicyDiff, PolicySource, ReachChange, Ring, Turn, View, WordChange,
+};
+use policy::{CompiledPolicy, Remedy, RuleFacts, USAGE_DAYS_MIN, Usage};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Hops of a blast radius where none are asked for.
+const HOPS: u32 = 3;
+/// Addresses, and services, that are remembered of one rule; one with more is not narrowed.
+const FACTS_MAX: usize = 4_096;
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// Finds a policy.
+type Find<'f> = &'f dyn Fn(&PolicySource) -> Result<Arc<CompiledPolicy>, ApiError>;
+
+/// A question that needs no running process where it names files only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PolicyQuestion {
+    /// [`DiffRequest`].
+    Diff,
+    /// [`BlastRequest`].
+    Blast,
+    /// [`AnalyzeRequest`]; nothing is said about use.
+    Analyze,
+}
+
+/// Answers a question from nothing but itself: JSON in, JSON out.
+///
+/// # Errors
+/// The question is not understood, names a revision, or names a policy that is not valid.
+pub fn answer_alone(question: PolicyQuestion, json: &str) -> Result<String, ApiError> {
+    let bad = |e: serde_json::Error| ApiError::new(ErrorCode::BadRequest, e.to_string());
+    let answer = match question {
+        PolicyQuestion::Diff => {
+            let asked = serde_json::from_str(json).map_err(bad)?;
+            serde_json::to_string(&diff(&text_only, &asked)?)
+        }
+        PolicyQuestion::Blast => {
+            let asked = serde_json::from_str(json).map_err(bad)?;
+            serde_json::to_string(&blast(&text_only, &asked)?)
+        }
+        PolicyQuestion::Analyze => {
+            let asked: AnalyzeRequest = serde_json::from_str(json).map_err(bad)?;
+            let why = "no control process was asked, so that there is no history";
+            let usage = Err(why.to_owned());
+            serde_json::to_string(&analyze(&text_only, &asked.policy, usage)?)
+        }
+    };
+    answer.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))
+}
+
+fn text_only(source: &PolicySource) -> Result<Arc<CompiledPolicy>, ApiError> {
+    match &source.text {
+        Some(text) => Ok(compile(text, &source.file_name)?.compiled),
+        None => {
+            let message = "revisions are kept by the control process, and none was asked: start it, \
+                           or name files";
+            Err(ApiError::new(ErrorCode::BadRequest, message))
+        }
+    }
+}
+
+fn compile(text: &str, file: &str) -> Result<InForce, ApiError> {
+    // Any epoch will do: the image is thrown away.
+    Press::default().compile(text, file, 1)
+}
+
+impl PolicyService {
+    /// The policy of a source, compiled.
+    fn find(&self, source: &PolicySource) -> Result<Arc<CompiledPolicy>, ApiError> {
+        let wanted = source.revision.as_deref().unwrap_or_default();
+        match (&source.text, wanted) {
+            (Some(text), _) => Ok(compile(text, &source.file_name)?.compiled),
+            (None, "in-force") => self.in_force().map(|policy| policy.compiled).ok_or_else(|| {
+                let message = "no policy is in force here whose text is known; `ringfence policy \
+                               apply FILE` first, or name two files";
+                ApiError::new(ErrorCode::NotFound, message)
+            }),
+            (None, revision) => {
+                let revision = self.revision(revision)?;
+                let file = format!("revision {}", revision.revision.get(..12).unwrap_or_default());
+                Ok(compile(&revision.text, &file)?.compiled)
+            }
+        }
+    }
+}
+
+impl App {
+    /// `POST /v1/policy/diff`.
+    ///
+    /// # Errors
+    /// A policy is not found or not valid.
+    pub fn policy_diff(&self, asked: &DiffRequest) -> Result<PolicyDiff, ApiError> {
+        diff(&|source| self.policy.find(source), asked)
+    }
+
+    /// `POST /v1/policy/blast`.
+    ///
+    /// # Errors
+    /// A policy is not found or not valid, or has no such segment.
+    pub fn policy_blast(&self, asked: &BlastRequest) -> Result<BlastRadius, ApiError> {
+        blast(&|source| self.policy.find(source), asked)
+    }
+
+    /// `POST /v1/policy/analyze`.
+    ///
+    /// # Errors
+    /// A policy is not found or not valid, or history fails.
+    pub fn policy_analyze(&self, asked: &AnalyzeRequest) -> Result<Analysis, ApiError> {
+        let usage = self.usage(asked.since.as_deref())?;
+        let find = |source: &PolicySource| self.policy.find(source);
+        analyze(&find, &asked.policy, usage)
+    }
+
+    /// What history tells of rules, or why it does not.
+    fn usage(&self, since: Option<&str>) -> Result<Result<Usage, String>, ApiError> {
+        let query = HistoryQuery {
+            since: since.map(str::to_owned),
+            ..HistoryQuery::default()
+        };
+        let selection = selection(&query, now_ns())?;
+        let tiers = self.history_state().tiers;
+        let oldest = tiers.iter().filter_map(|tier| tier.oldest_ts).min();
+        let Some(oldest) = oldest else {
+            return Ok(Err("history holds nothing".to_owned()));
+        };
+        let watched = now_ns().saturating_sub(oldest.0.max(selection.since_ns));
+        let mut usage = Usage {
+            days: watched / DAY_NS,
+            ..Usage::default()
+        };
+        if usage.days < USAGE_DAYS_MIN {
+            let days = usage.days;
+            let message = format!("{days} days were watched, less than {USAGE_DAYS_MIN}");
+            return Ok(Err(message));
+        }
+        let mut each = |conversation: Conversation| {
+            note(&mut usage, &conversation);
+            ControlFlow::Continue(())
+        };
+        let answered = self.history.conversations(&selection, &mut each);
+        answered.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+        Ok(Ok(usage))
+    }
+}
+
+/// Adds what one conversation says about the rules that decided it.
+fn note(usage: &mut Usage, conversation: &Conversation) {
+    let rules = [&conversation.rule, &conversation.pending_rule];
+    let same = rules[0] == rules[1];
+    for rule in rules.into_iter().take(if same { 1 } else { 2 }).flatten() {
+        let facts = match usage.rules.get_mut(rule.as_ref()) {
+            Some(facts) => facts,
+            None => usage.rules.entry(rule.to_string()).or_default(),
+        };
+        // A conversation that began earlier still is use.
+        facts.flows += conversation.sums.flows.max(1);
+        // Of what was folded only the last destination is known.
+        facts.cut |= conversation.folded;
+        let RuleFacts {
+            sources,
+            destinations,
+            services,
+            cut,
+            ..
+        } = facts;
+        sources.insert(conversation.src);
+        destinations.insert(conversation.dst);
+        services.insert((conversation.proto, conversation.port));
+        if sources.len().max(destinations.len()).max(services.len()) > FACTS_MAX {
+            *cut = true;
+            sources.clear();
+            destinations.clear();
+            services.clear();
+        }
+    }
+}
+
+fn diff(find: Find<'_>, asked: &DiffRequest) -> Result<PolicyDiff, ApiError> {
+    let (old, new) = (find(&asked.old)?, find(&asked.new)?);
+    let found = policy::diff(&old, &new, view(asked.view));
+    let [before, after] = [&old, &new].map(|policy| policy::prove(policy, policy::View::Intended));
+    let named = |list: &[policy::BrokenInvariant], name: &str| list.iter().any(|b| b.name == name);
+    let has = |name: &str| new.policy().invariants.iter().any(|own| own.name == name);
+    let newly = after.iter().filter(|broken| !named(&before, &broken.name));
+    let mended = before
+        .iter()
+        .filter(|broken| has(&broken.name) && !named(&after, &broken.name));
+    Ok(PolicyDiff {
+        old_revision: old.policy().revision.to_string(),
+        new_revision: new.policy().revision.to_string(),
+        view: asked.view,
+        reach: found.reach.into_iter().map(reach_change).collect(),
+        changes: found.words.into_iter().map(word_change).collect(),
+        newly_broken: newly
+            .map(|broken| told_broken(&new.policy().file, broken))
+            .collect(),
+        mended: mended.map(|broken| broken.name.clone()).collect(),
+    })
+}
+
+fn view(view: View) -> policy::View {
+    match view {
+        View::Intended => policy::View::Intended,
+        View::Enforced => policy::View::Enforced,
+    }
+}
+
+fn reach_change(change: policy::ReachChange) -> ReachChange {
+    let ends = |ends: policy::EndSet| EndSet {
+        names: ends.names,
+        workloads: ends.workloads,
+    };
+    ReachChange {
+        turn: match change.turn {
+            policy::Turn::Opens => Turn::Opens,
+            policy::Turn::Closes => Turn::Closes,
+            policy::Turn::Changes => Turn::Changes,
+        },
+        from: ends(change.from),
+        to: ends(change.to),
+        services: change.services,
+        before: action_word(change.before),
+        rule_before: change.rule_before,
+        after: action_word(change.after),
+        rule_after: change.rule_after,
+    }
+}
+
+fn word_change(change: policy::WordChange) -> WordChange {
+    WordChange {
+        kind: change.kind.to_owned(),
+        name: change.name,
+        changed: match change.changed {
+            policy::Changed::Added => Changed::Added,
+            policy::Changed::Removed => Changed::Removed,
+            policy::Changed::Altered => Changed::Altered,
+        },
+        details: change.details,
+    }
+}
+
+fn blast(find: Find<'_>, asked: &BlastRequest) -> Result<BlastRadius, ApiError> {
+    let hops = asked.hops.unwrap_or(HOPS) as usize;
+    if hops == 0 || hops > policy::BLAST_HOPS_MAX {
+        let message = format!("hops is {hops}, it may be 1 to {}", policy::BLAST_HOPS_MAX);
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
+    let segment = asked.segment.as_deref();
+    let of = |source: &PolicySource| {
+        let compiled = find(source)?;
+        let found = policy::blast(&compiled, view(asked.view), segment, hops);
+        let found = found.map(|all| all.into_iter().map(told_blast).collect::<Vec<_>>());
+        Ok::<_, ApiError>(found)
+    };
+    let before = of(&asked.policy)?;
+    let draft = asked.draft.as_ref().map(of).transpose()?;
+    if before.is_none() && draft.as_ref().is_none_or(Option::is_none) {
+        let message = format!(
+            "there is no segment `{}`; `ringfence segments` lists them",
+            segment.unwrap_or_default()
+        );
+        return Err(ApiError::new(ErrorCode::NotFound, message));
+    }
+    Ok(BlastRadius {
+        view: asked.view,
+        segments: before.unwrap_or_default(),
+        draft: draft.map(Option::unwrap_or_default),
+    })
+}
+
+fn told_blast(blast: policy::Blast) -> Blast {
+    let ring = |ring: policy::Ring| Ring {
+        workloads: ring.workloads,
+        segments: ring.segments,
+        internet: ring.internet,
+        unmanaged: ring.unmanaged,
+    };
+    Blast {
+        segment: blast.segment,
+        workloads: blast.workloads,
+        among: blast.among,
+        rings: blast.rings.into_iter().map(ring).collect(),
+    }
+}
+
+/// `usage`: what history tells, or why it does not.
+fn analyze(
+    find: Find<'_>,
+    source: &PolicySource,
+    usage: Result<Usage, String>,
+) -> Result<Analysis, ApiError> {
+    let compiled = find(source)?;
+    let findings = policy::analyze(&compiled, usage.as_ref().ok());
+    let finding = |finding: policy::Finding| Finding {
+        rule: finding.rule,
+        line: finding.line,
+        kind: finding.kind.to_string(),
+        because: finding.because,
+        others: finding.others,
+        remove: finding.remedy == Remedy::Remove,
+        replace: match finding.remedy {
+            Remedy::Replace(tables) => Some(tables),
+            Remedy::Look | Remedy::Remove => None,
+        },
+    };
+    Ok(Analysis {
+        revision: compiled.policy().revision.to_string(),
+        rules: compiled.policy().rules.len() as u64,
+        days_watched: usage.as_ref().map_or(0, |usage| usage.days),
+        use_not_judged: usage.err().unwrap_or_default(),
+        findings: findings.into_iter().map(finding).collect(),
+    })
+}
