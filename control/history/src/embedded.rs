@@ -73,6 +73,8 @@ pub struct EmbeddedOptions {
     pub query_bytes_max: usize,
     /// Threads that answer.
     pub query_threads: NonZeroUsize,
+    /// Seconds after which a question in SQL that has no whole answer is given up.
+    pub sql_max_s: u64,
     /// How long after the end of an hour it is rolled up: most late records have come by then. Later ones are taken
     /// too. Seconds.
     pub roll_up_after_s: u64,
@@ -100,6 +102,7 @@ impl Default for EmbeddedOptions {
             memory_rows_max: 1_000_000,
             query_bytes_max: 1 << 30,
             query_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            sql_max_s: 60,
             roll_up_after_s: 600,
         }
     }

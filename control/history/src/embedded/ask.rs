@@ -35,8 +35,10 @@ use futures::StreamExt;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+use tokio::task::JoinHandle;
 
 /// Where DataFusion finds our files.
 const STORE: &str = "ringfence-history://files/";
@@ -44,6 +46,9 @@ const STORE: &str = "ringfence-history://files/";
 const SPILL_DIR: &str = "spill";
 /// Batches between a query and whoever takes its rows.
 const BATCHES_AHEAD: usize = 4;
+
+/// Why a question with a deadline has no answer.
+pub(super) const TOO_LONG: &str = "it takes too long";
 
 static STORE_URL: LazyLock<ObjectStoreUrl> = LazyLock::new(|| {
     ObjectStoreUrl::parse(STORE).unwrap_or_else(|_| ObjectStoreUrl::local_filesystem())
@@ -174,6 +179,15 @@ impl TableProvider for StoredTable {
     }
 }
 
+/// A query that does not go on when nobody waits for it.
+struct Stopped(JoinHandle<()>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Nothing that changes anything.
 fn read_only() -> SQLOptions {
     SQLOptions::new()
@@ -292,6 +306,17 @@ impl Asker {
         &self,
         tables: &Tables,
         sql: &str,
+        each: impl FnMut(&RecordBatch) -> Result<ControlFlow<()>, HistoryError>,
+    ) -> Result<(), HistoryError> {
+        self.each_batch_until(tables, sql, None, each)
+    }
+
+    /// The same; fails where the answer is not there in time.
+    pub(super) fn each_batch_until(
+        &self,
+        tables: &Tables,
+        sql: &str,
+        deadline: Option<Instant>,
         mut each: impl FnMut(&RecordBatch) -> Result<ControlFlow<()>, HistoryError>,
     ) -> Result<(), HistoryError> {
         let Some(runtime) = &self.runtime else {
@@ -299,7 +324,7 @@ impl Asker {
         };
         let (sender, receiver) = sync_channel(BATCHES_AHEAD);
         let (context, sql) = (tables.context.clone(), sql.to_owned());
-        runtime.spawn(async move {
+        let query = runtime.spawn(async move {
             let answered = async {
                 let answer = context.sql_with_options(&sql, read_only()).await?;
                 let mut stream = answer.execute_stream().await?;
@@ -315,12 +340,22 @@ impl Asker {
                 let _ = sender.send(Err(error));
             }
         });
-        for batch in receiver {
-            if each(&batch.map_err(engine)?)?.is_break() {
-                break;
+        let _stopped = Stopped(query);
+        loop {
+            let batch = match deadline {
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => receiver.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match batch {
+                Ok(batch) => {
+                    if each(&batch.map_err(engine)?)?.is_break() {
+                        return Ok(());
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => return Err(engine(TOO_LONG)),
             }
         }
-        Ok(())
     }
 
     /// The answer, row by row.

@@ -5,7 +5,9 @@ use crate::HistoryError;
 use api::Ts;
 use api::history::Membership;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 const FILE: &str = "names.json";
 
@@ -17,10 +19,16 @@ pub(super) struct NameBook {
     names: Vec<Membership>,
 }
 
-/// Whether a name is told as it was: the revision may be another.
-fn is_same(a: &Membership, b: &Membership) -> bool {
-    (&a.prefix, &a.workload, &a.labels, &a.segments)
-        == (&b.prefix, &b.workload, &b.labels, &b.segments)
+/// What a name is: where it stays, the name goes on, though the revision may be another.
+type What<'a> = (
+    &'a str,
+    &'a str,
+    &'a BTreeMap<String, String>,
+    &'a [Arc<str>],
+);
+
+fn what(name: &Membership) -> What<'_> {
+    (&name.prefix, &name.workload, &name.labels, &name.segments)
 }
 
 impl NameBook {
@@ -48,32 +56,31 @@ impl NameBook {
     /// The book after these are all the names from `at_ns` on.
     pub(super) fn noted(&self, at_ns: u64, names: &[Membership]) -> Self {
         let at = Ts(at_ns.max(self.noted_ns));
-        let (mut kept, mut still) = (Vec::with_capacity(self.names.len()), Vec::new());
+        let wanted: BTreeSet<What<'_>> = names.iter().map(what).collect();
+        let mut still: BTreeSet<What<'_>> = BTreeSet::new();
+        let mut kept = Vec::with_capacity(self.names.len());
         for old in &self.names {
-            let mut old = old.clone();
+            let mut then = old.clone();
             if old.until_ts.is_none() {
-                if names.iter().any(|new| is_same(&old, new)) {
-                    still.push(old.clone());
+                if wanted.contains(&what(old)) {
+                    still.insert(what(old));
                 } else {
-                    old.until_ts = Some(at);
+                    then.until_ts = Some(at);
                 }
             }
             // What began and ended at one time never held.
-            if old.until_ts != Some(old.from_ts) {
-                kept.push(old);
+            if then.until_ts != Some(then.from_ts) {
+                kept.push(then);
             }
         }
         for new in names {
-            if still.iter().any(|old| is_same(old, new)) {
-                continue;
+            if still.insert(what(new)) {
+                kept.push(Membership {
+                    from_ts: at,
+                    until_ts: None,
+                    ..new.clone()
+                });
             }
-            let new = Membership {
-                from_ts: at,
-                until_ts: None,
-                ..new.clone()
-            };
-            still.push(new.clone());
-            kept.push(new);
         }
         Self {
             noted_ns: at.0,

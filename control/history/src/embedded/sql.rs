@@ -1,6 +1,6 @@
 //! Questions that somebody writes in SQL: one `SELECT`, read only.
 
-use super::ask::Tables;
+use super::ask::{TOO_LONG, Tables};
 use super::files::Tier;
 use super::questions::flows_source;
 use super::{EmbeddedHistory, lock, plan};
@@ -14,6 +14,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn refused(why: impl std::fmt::Display) -> HistoryError {
     HistoryError::Sql {
@@ -40,7 +41,14 @@ impl EmbeddedHistory {
             self.add_memberships(&tables)?;
             self.add_view(&tables, "flows", &flows)?;
             self.add_view(&tables, "conversations", &conversations)?;
-            self.table_of(&tables, &query)
+            match self.table_of(&tables, &query) {
+                // It is the question's fault: no file is looked at for it.
+                Err(HistoryError::Engine { why, .. }) if why == TOO_LONG => Err(refused(format!(
+                    "the answer was not there after {} s",
+                    self.options.sql_max_s
+                ))),
+                table => table,
+            }
         });
         match asked {
             Err(HistoryError::Engine { why, .. }) => Err(refused(why)),
@@ -102,26 +110,28 @@ impl EmbeddedHistory {
             ..Table::default()
         };
         let options = FormatOptions::default();
-        self.asker.each_batch(tables, query, |batch| {
-            let formatters: Result<Vec<ArrayFormatter<'_>>, _> = batch
-                .columns()
-                .iter()
-                .map(|c| ArrayFormatter::try_new(c, &options))
-                .collect();
-            let formatters = formatters.map_err(refused)?;
-            for row in 0..batch.num_rows() {
-                if table.rows.len() == SQL_ROWS_MAX {
-                    table.cut = true;
-                    return Ok(ControlFlow::Break(()));
-                }
-                let values = batch.columns().iter().zip(&formatters);
-                let values = values
-                    .map(|(c, f)| (!c.is_null(row)).then(|| f.value(row).to_string()))
+        let deadline = Instant::now() + Duration::from_secs(self.options.sql_max_s);
+        self.asker
+            .each_batch_until(tables, query, Some(deadline), |batch| {
+                let formatters: Result<Vec<ArrayFormatter<'_>>, _> = batch
+                    .columns()
+                    .iter()
+                    .map(|c| ArrayFormatter::try_new(c, &options))
                     .collect();
-                table.rows.push(values);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
+                let formatters = formatters.map_err(refused)?;
+                for row in 0..batch.num_rows() {
+                    if table.rows.len() == SQL_ROWS_MAX {
+                        table.cut = true;
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    let values = batch.columns().iter().zip(&formatters);
+                    let values = values
+                        .map(|(c, f)| (!c.is_null(row)).then(|| f.value(row).to_string()))
+                        .collect();
+                    table.rows.push(values);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
         Ok(table)
     }
 }
