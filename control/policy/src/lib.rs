@@ -32,6 +32,8 @@ mod repair;
 mod revision;
 mod selector;
 mod service;
+pub mod simulate;
+pub mod suggest;
 mod validate;
 mod written;
 
