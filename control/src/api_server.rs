@@ -5,6 +5,7 @@ mod life;
 mod peer;
 mod reach;
 mod segments;
+mod simulate;
 mod socket;
 mod stream;
 
@@ -116,6 +117,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(life::routes())
         .merge(segments::routes())
         .merge(reach::routes())
+        .merge(simulate::routes())
         .method_not_allowed_fallback(async || {
             let message = "this path has another method; see api/src/endpoint.rs";
             Refused(ApiError::new(ErrorCode::MethodNotAllowed, message))

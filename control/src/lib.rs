@@ -24,7 +24,9 @@ pub mod readiness;
 pub mod recent;
 pub mod rule_hits;
 pub mod run;
+pub mod simulate;
 mod stages;
+pub mod suggest;
 
 pub use config::Config;
 pub use run::{RunError, Running, start};

@@ -16,7 +16,7 @@ mod revisions;
 mod segments;
 mod store;
 
-pub use check::check;
+pub use check::{check, draft};
 pub use reach::{PolicyQuestion, answer_alone};
 pub use segments::Question;
 pub use store::StoreError;

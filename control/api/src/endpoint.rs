@@ -86,6 +86,12 @@ pub const SEGMENTS_MODE: &str = "/v1/segments/mode";
 pub const QUARANTINE: &str = "/v1/quarantine";
 /// `POST` [`crate::quarantine::LiftRequest`] -> [`crate::policy::ApplyResult`].
 pub const QUARANTINE_LIFT: &str = "/v1/quarantine/lift";
+/// `POST` [`crate::simulate::SimulateRequest`] -> lines of [`crate::simulate::Line`], the last a
+/// [`crate::simulate::Simulation`].
+pub const POLICY_SIMULATE: &str = "/v1/policy/simulate";
+/// `POST` [`crate::suggest::SuggestRequest`] -> lines of [`crate::simulate::Line`], the last a
+/// [`crate::suggest::Suggestion`].
+pub const POLICY_SUGGEST: &str = "/v1/policy/suggest";
 
 /// Every endpoint: method and path.
 pub const ALL: &[(&str, &str)] = &[
@@ -131,4 +137,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", HISTORY_TALKERS),
     ("GET", HISTORY_NAMES),
     ("POST", HISTORY_SQL),
+    ("POST", POLICY_SIMULATE),
+    ("POST", POLICY_SUGGEST),
 ];

@@ -22,8 +22,10 @@ pub mod policy;
 pub mod quarantine;
 pub mod reach;
 pub mod readiness;
+pub mod simulate;
 pub mod stages;
 pub mod status;
+pub mod suggest;
 pub mod time;
 pub mod top;
 

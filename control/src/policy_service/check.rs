@@ -5,10 +5,11 @@ use super::InForce;
 use super::press::Press;
 use super::proof::Proof;
 use crate::answers::counted;
+use crate::clock::today;
 use abi::Mode;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::policy::{CheckResult, PolicyCounts};
-use policy::{Diagnostic, PolicyErrors, Severity, ValidPolicy};
+use policy::{CompiledPolicy, Diagnostic, PolicyErrors, Severity, ValidPolicy};
 
 /// Names that one warning lists.
 const NAMES_TOLD_MAX: usize = 10;
@@ -49,6 +50,27 @@ pub fn check(text: &str, file: &str) -> Result<CheckResult, ApiError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Reads and compiles a draft that is not to be published. Takes long for a large policy: call it off the event loop.
+///
+/// # Errors
+/// Every error of the text, by line.
+pub fn draft(
+    text: &str,
+    file: &str,
+    enforce: bool,
+) -> Result<(ValidPolicy, CompiledPolicy), ApiError> {
+    let mut valid = policy::load(text, file, today()).map_err(|errors| invalid(&errors))?;
+    if enforce {
+        valid = policy::simulate::enforced(&valid);
+    }
+    // Any epoch will do: the image is thrown away.
+    let compiled = policy::compile(&valid, 1, today()).map_err(|error| {
+        let message = format!("{file} cannot be compiled: {error}");
+        ApiError::new(ErrorCode::InvalidPolicy, message)
+    })?;
+    Ok((valid, compiled))
 }
 
 fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<ErrorDetail> {
@@ -128,7 +150,6 @@ pub(super) fn warnings(valid: &ValidPolicy) -> Vec<ErrorDetail> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::today;
 
     #[test]
     fn segments_that_enforce_no_longer_are_named() {
