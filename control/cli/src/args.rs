@@ -5,6 +5,7 @@ pub mod segments;
 
 pub mod history;
 pub mod reach;
+pub mod simulate;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -311,6 +312,10 @@ Examples:
   ringfence policy analyze
   ringfence policy analyze draft.toml --since 30d")]
     Analyze(reach::AnalyzeArgs),
+    /// What would a draft have done to the traffic of the past?
+    Simulate(simulate::SimulateArgs),
+    /// Propose segments and rules for traffic that no rule covers
+    Suggest(simulate::SuggestArgs),
     /// Put this policy into force
     #[command(after_long_help = "\
 Checked, compiled, published, adopted by every worker between two bursts: no packet is lost. Live
@@ -555,6 +560,25 @@ pub struct ReplayArgs {
     /// Seconds the dataplane may take for the capture before it is ended
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = seconds())]
     pub timeout: u64,
+}
+
+impl ReplayArgs {
+    /// Records a capture as production would, judged by a policy where there is one.
+    #[must_use]
+    pub fn record(capture: PathBuf, policy: Option<PathBuf>) -> Self {
+        Self {
+            capture,
+            policy,
+            key: None,
+            format: None,
+            ipfix: Vec::new(),
+            truth_rules: false,
+            vlan_key: false,
+            filter: None,
+            out: None,
+            timeout: 600,
+        }
+    }
 }
 
 /// Which IP header names a tunnelled flow.

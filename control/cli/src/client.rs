@@ -83,11 +83,8 @@ impl Client {
         endpoint: &str,
         body: &impl Serialize,
     ) -> Result<Answer<T>, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::NotUnderstood {
-            path: endpoint.to_owned(),
-            message: error.to_string(),
-        })?;
-        let response = self.send(Method::POST, endpoint, body.into()).await?;
+        let body = self.json(endpoint, body)?;
+        let response = self.send(Method::POST, endpoint, body).await?;
         self.whole(response, endpoint).await
     }
 
@@ -102,6 +99,34 @@ impl Client {
     ) -> Result<Lines, ClientError> {
         let path = with_query(endpoint, query);
         let response = self.send(Method::GET, &path, Bytes::new()).await?;
+        self.lines_of(response, path).await
+    }
+
+    /// Asks an endpoint with a JSON body, whose answer is read line by line, as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post_lines(
+        &self,
+        endpoint: &str,
+        body: &impl Serialize,
+    ) -> Result<Lines, ClientError> {
+        let body = self.json(endpoint, body)?;
+        let response = self.send(Method::POST, endpoint, body).await?;
+        self.lines_of(response, endpoint.to_owned()).await
+    }
+
+    fn json(&self, endpoint: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
+        let json = serde_json::to_vec(body)
+            .map_err(|error| self.not_understood(endpoint, &error.to_string()))?;
+        Ok(json.into())
+    }
+
+    async fn lines_of(
+        &self,
+        response: Response<Incoming>,
+        path: String,
+    ) -> Result<Lines, ClientError> {
         if response.status() != StatusCode::OK {
             return Err(
                 match self.whole::<serde_json::Value>(response, &path).await {

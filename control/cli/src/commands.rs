@@ -4,6 +4,8 @@ mod history;
 mod life;
 mod reach;
 mod segments;
+mod simulate;
+mod suggest;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -297,6 +299,8 @@ impl Context {
             PolicyCommand::Diff(args) => self.policy_diff(args).await,
             PolicyCommand::Blast(args) => self.policy_blast(args).await,
             PolicyCommand::Analyze(args) => self.policy_analyze(args).await,
+            PolicyCommand::Simulate(args) => self.simulate(args).await,
+            PolicyCommand::Suggest(args) => self.suggest(args).await,
             PolicyCommand::Show { revision, text } => self.policy_show(revision, text).await,
             PolicyCommand::Rules => {
                 let print = |rules: &Rules| print::rules(rules, now());

@@ -11,8 +11,10 @@ mod policy;
 mod ports;
 mod reach;
 mod segments;
+pub mod simulate;
 mod stages;
 mod status;
+pub mod suggest;
 mod top;
 
 pub use accounting::accounting;

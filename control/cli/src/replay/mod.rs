@@ -13,6 +13,7 @@ mod run;
 mod workspace;
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 pub use capture::{Capture, CaptureError, Cut, Refused};
@@ -21,11 +22,13 @@ pub use run::{Judged, Replayed, WouldDrop};
 pub use workspace::WorkspaceError;
 
 use crate::args::{Format, ReplayArgs};
+use crate::client::Client;
 use crate::commands::{check_filter, read};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::process::{Programs, Signals};
+use workspace::History;
 
 /// Why a replay failed. The message is shown to the operator as is.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +88,8 @@ pub(crate) async fn replay(
     }
     let programs = Programs::locate()?;
     let mut signals = Signals::new().map_err(CliError::Runtime)?;
-    let workspace = workspace::Workspace::make(args, &capture).map_err(ReplayError::from)?;
+    let workspace =
+        workspace::Workspace::make(args, &capture, History::Off).map_err(ReplayError::from)?;
     let mut run = run::Run::new(args, &capture, &workspace, programs, output);
     let ended = tokio::select! {
         ended = run.phases() => Some(ended),
@@ -128,6 +132,51 @@ pub(crate) async fn replay(
         (true, true) => Exit::Failed,
         (true, false) => Exit::Ok,
     })
+}
+
+/// Replays a capture in a private appliance and asks that about it. None where it was interrupted or the policy is
+/// not valid, which has then been told.
+pub(crate) async fn record<T>(
+    capture: &Path,
+    policy: Option<&Path>,
+    output: Output,
+    ask: impl AsyncFnOnce(&Client) -> Result<T, CliError>,
+) -> Result<Option<T>, CliError> {
+    let args = ReplayArgs::record(capture.to_owned(), policy.map(Path::to_owned));
+    let inspected = capture::inspect(capture).map_err(ReplayError::from)?;
+    let programs = Programs::locate()?;
+    let mut signals = Signals::new().map_err(CliError::Runtime)?;
+    let workspace =
+        workspace::Workspace::make(&args, &inspected, History::Kept).map_err(ReplayError::from)?;
+    let mut run = run::Run::new(&args, &inspected, &workspace, programs, output);
+    let asked = tokio::select! {
+        asked = async {
+            if run.record().await? {
+                ask(run.client()).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        } => Some(asked),
+        _ = signals.next() => None,
+    };
+    // The processes end before their directory goes.
+    run.end().await;
+    drop(workspace);
+    if let Some(cut) = &inspected.cut {
+        output.warning(&format!(
+            "{} is damaged behind frame {}: {}; its flows are those of the frames before",
+            capture.display(),
+            cut.after_frame,
+            cut.reason
+        ));
+    }
+    match asked {
+        Some(answer) => answer,
+        None => {
+            output.warning("interrupted: nothing was found out");
+            Ok(None)
+        }
+    }
 }
 
 fn print(

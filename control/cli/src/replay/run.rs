@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::flow::{FlowId, FlowsFormat};
+use api::history::HistoryState;
 use api::policy::ApplyResult;
 use api::status::{DataplaneState, ExportStatus};
 use api::words::Action;
@@ -131,22 +132,9 @@ impl<'a> Run<'a> {
 
     /// All phases. None where the policy is not valid, which has then been told.
     pub(super) async fn phases(&mut self) -> Result<Option<Replayed>, CliError> {
-        self.start_control().await?;
-        let policy = match &self.args.policy {
-            None => None,
-            Some(file) => match check_policy(&self.client, file, self.output).await? {
-                None => return Ok(None),
-                request => request,
-            },
-        };
-        self.start_dataplane().await?;
-        if let Some(request) = policy {
-            self.client
-                .post::<ApplyResult>(endpoint::POLICY_APPLY, &request)
-                .await?;
+        if !self.play().await? {
+            return Ok(None);
         }
-        self.finish_capture().await?;
-        self.collect().await?;
         let exported = self.exported().await?;
         match tokio::time::timeout(FETCH_LIMIT, self.fetch(exported)).await {
             Ok(replayed) => replayed.map(Some),
@@ -159,6 +147,63 @@ impl<'a> Run<'a> {
                 Err(error.into())
             }
         }
+    }
+
+    /// The phases that record the capture into the private history. False where the policy is not valid, which has
+    /// then been told.
+    pub(super) async fn record(&mut self) -> Result<bool, CliError> {
+        if !self.play().await? {
+            return Ok(false);
+        }
+        self.kept().await.map(|()| true)
+    }
+
+    /// Everything until control has collected the last record.
+    async fn play(&mut self) -> Result<bool, CliError> {
+        self.start_control().await?;
+        let policy = match &self.args.policy {
+            None => None,
+            Some(file) => match check_policy(&self.client, file, self.output).await? {
+                None => return Ok(false),
+                request => request,
+            },
+        };
+        self.start_dataplane().await?;
+        if let Some(request) = policy {
+            self.client
+                .post::<ApplyResult>(endpoint::POLICY_APPLY, &request)
+                .await?;
+        }
+        self.finish_capture().await?;
+        self.collect().await?;
+        Ok(true)
+    }
+
+    /// Waits until history has every record that was collected.
+    async fn kept(&self) -> Result<(), CliError> {
+        let deadline = Instant::now() + COLLECT_LIMIT;
+        let collected = self.status().await?.flows.collected;
+        loop {
+            let history = self
+                .client
+                .get::<HistoryState>(endpoint::HISTORY, &())
+                .await?
+                .value;
+            if history.appended + history.shed >= collected {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let what = "keeping the last flow records";
+                let limit = COLLECT_LIMIT;
+                return Err(ReplayError::Slow { what, limit }.into());
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Who is asked about what was recorded.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Ends what still runs, in order: control sends its last IPFIX messages.

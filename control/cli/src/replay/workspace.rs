@@ -48,6 +48,15 @@ pub enum WorkspaceError {
     Configuration(Box<CliError>),
 }
 
+/// Whether the private control process keeps history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum History {
+    /// Its recent flows are all that is asked for.
+    Off,
+    /// In memory, every record.
+    Kept,
+}
+
 /// The private directory.
 #[derive(Debug)]
 pub(super) struct Workspace {
@@ -56,7 +65,11 @@ pub(super) struct Workspace {
 
 impl Workspace {
     /// Makes the directory and writes both configurations.
-    pub(super) fn make(args: &ReplayArgs, capture: &Capture) -> Result<Self, WorkspaceError> {
+    pub(super) fn make(
+        args: &ReplayArgs,
+        capture: &Capture,
+        history: History,
+    ) -> Result<Self, WorkspaceError> {
         let workspace = Self {
             directory: directory()?,
         };
@@ -69,7 +82,7 @@ impl Workspace {
             ),
             (
                 workspace.control_config(),
-                workspace.control_table(args, capture),
+                workspace.control_table(args, capture, history),
             ),
         ];
         for (path, table) in configurations {
@@ -175,7 +188,7 @@ impl Workspace {
         table
     }
 
-    fn control_table(&self, args: &ReplayArgs, capture: &Capture) -> Table {
+    fn control_table(&self, args: &ReplayArgs, capture: &Capture, history: History) -> Table {
         let mut table = Table::new();
         set(&mut table, "control", "run_dir", path_text(self.path()));
         let state = path_text(&self.path().join("control"));
@@ -190,6 +203,14 @@ impl Workspace {
             .saturating_mul(2)
             .clamp(1 << 10, RECORDS_KEPT_MAX);
         set(&mut table, "flows", "recent_max", whole(records));
+        match history {
+            History::Off => set(&mut table, "history", "engine", "off"),
+            History::Kept => {
+                set(&mut table, "history", "engine", "memory");
+                set(&mut table, "history", "memory_records_max", whole(records));
+                set(&mut table, "history", "when_full", "wait");
+            }
+        }
         set(&mut table, "export", "when_full", "wait");
         // The summary waits until the last message has been sent.
         set(&mut table, "export", "flush", "100ms");
