@@ -200,6 +200,7 @@ impl App {
             self.check_history(),
             self.check_state_dir(),
         ];
+        checks.extend(self.check_inventory());
         checks.extend(self.exporter.counts().into_iter().map(check_export));
         Doctor { checks }
     }

@@ -2,6 +2,7 @@
 
 mod history;
 mod life;
+mod members;
 mod peer;
 mod reach;
 mod segments;
@@ -105,12 +106,15 @@ pub fn router(app: Arc<App>) -> Router {
             endpoint::WORKLOADS,
             plain(|app| Ok(app.workloads())).post(life::workload_set),
         )
+        .route(endpoint::WORKLOADS_IMPORT, post(members::import))
+        .route(endpoint::INVENTORY, plain(|app| Ok(app.inventory())))
         .route(endpoint::POLICY, plain(|app| Ok(app.policy.show())))
         .route(endpoint::POLICY_CHECK, post(policy_check))
         .route(endpoint::POLICY_LOG, plain(|app| app.policy.history()))
         .route(endpoint::POLICY_REVISION, get(policy_revision))
         .route(endpoint::RULES, plain(|app| Ok(app.rules())))
         .route(endpoint::EXPLAIN, get(explain))
+        .route(endpoint::EXPLAIN_FLOW, get(members::explain_flow))
         .route(endpoint::ACCOUNTING, plain(|app| Ok(app.accounting())))
         .route(endpoint::DOCTOR, plain(|app| Ok(app.doctor())))
         .merge(history::routes())

@@ -6,6 +6,7 @@ use crate::dataplane::Dataplane;
 use crate::exporter::Exporter;
 use crate::flow::{PortNames, StoredFlow, flow};
 use crate::history_writer::HistoryWriter;
+use crate::inventory::InventoryService;
 use crate::names::{Names, Naming, Registry};
 use crate::policy_service::PolicyService;
 use crate::recent::RecentFlows;
@@ -42,6 +43,8 @@ pub struct App {
     pub history: Arc<dyn History>,
     /// What hands records to it.
     pub history_writer: Arc<HistoryWriter>,
+    /// Workloads from beside the policy.
+    pub inventory: InventoryService,
     /// Traffic of the last seconds.
     pub rates: Rates,
 }

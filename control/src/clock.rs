@@ -14,7 +14,13 @@ pub fn now_ns() -> u64 {
 /// Today, UTC.
 #[must_use]
 pub fn today() -> jiff::civil::Date {
-    jiff::Timestamp::from_nanosecond(i128::from(now_ns()))
+    date_of(now_ns())
+}
+
+/// The day of a time, UTC.
+#[must_use]
+pub fn date_of(ns: u64) -> jiff::civil::Date {
+    jiff::Timestamp::from_nanosecond(i128::from(ns))
         .unwrap_or_default()
         .to_zoned(jiff::tz::TimeZone::UTC)
         .date()

@@ -5,11 +5,13 @@
 
 mod export;
 mod history;
+mod inventory;
 mod readiness;
 mod validate;
 
 pub use export::{CollectorAddress, ExportConfig, PersonalityWord, WhenFull};
 pub use history::{HistoryConfig, HistoryEngine};
+pub use inventory::{DNS_SERVERS_MAX, DnsConfig, InventoryConfig};
 pub use readiness::{ReadinessConfig, Share};
 
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -88,6 +90,8 @@ pub struct Config {
     pub export: ExportConfig,
     /// Policy and its state.
     pub policy: PolicyConfig,
+    /// Workloads from beside the policy.
+    pub inventory: InventoryConfig,
     /// What is asked of a segment before its next mode.
     pub readiness: ReadinessConfig,
     /// Metrics over HTTP.

@@ -6,7 +6,10 @@
 
 mod check;
 mod confirm;
+mod import;
 mod log;
+mod members;
+mod past;
 mod press;
 mod proof;
 mod quarantine;
@@ -17,6 +20,8 @@ mod segments;
 mod store;
 
 pub use check::{check, draft};
+pub use members::{Members, SourcesError, told};
+pub use past::Past;
 pub use reach::{PolicyQuestion, answer_alone};
 pub use segments::Question;
 pub use store::StoreError;
@@ -34,6 +39,7 @@ use api::policy::{
 };
 use check::{counts, no_longer_enforces, warnings};
 use confirm::{Confirmation, RevertClock};
+use members::Sources;
 use policy::{CompiledPolicy, ValidPolicy};
 use press::{Press, compile_aside};
 use quarantine::{Carried, HeldList};
@@ -57,6 +63,8 @@ pub struct InForce {
     pub valid: Arc<ValidPolicy>,
     /// Its image and names.
     pub compiled: Arc<CompiledPolicy>,
+    /// What stands beside its text.
+    pub members: Members,
     text: Arc<str>,
     /// From text to image, microseconds.
     compile_us: u64,
@@ -140,6 +148,10 @@ pub struct PolicyService {
     first_file: Mutex<Option<PathBuf>>,
     current: Mutex<Current>,
     press: Arc<Mutex<Press>>,
+    /// Workloads from beside the policy, as they should be in force.
+    sources: Mutex<Arc<Sources>>,
+    /// The epoch that was adopted last, and when, nanoseconds since the Unix epoch.
+    adopted_epoch: watch::Sender<(u64, u64)>,
     outcomes: Mutex<PolicyOutcomes>,
     /// Workloads in quarantine.
     held: Mutex<HeldList>,
@@ -213,9 +225,15 @@ fn stored_text(store: &Store, revision: &str) -> Result<String, ApiError> {
     })
 }
 
-fn read_back(store: &Store, record: &PolicyRecord, press: &mut Press) -> Result<InForce, ApiError> {
+fn read_back(
+    store: &Store,
+    record: &PolicyRecord,
+    press: &mut Press,
+) -> Result<(InForce, Sources), ApiError> {
     let text = stored_text(store, &record.revision)?;
-    press.compile(&text, &record.file_name, record.epoch)
+    let sources = Sources::stored(store, &record.inventory)?;
+    let in_force = press.compile(&text, &record.file_name, record.epoch, &sources)?;
+    Ok((in_force, sources))
 }
 
 impl PolicyService {
@@ -236,6 +254,7 @@ impl PolicyService {
         };
         let held = HeldList::new(store.quarantines(), now_ns(), Instant::now());
         let mut press = Press::default();
+        let mut sources = Sources::default();
         for (epoch, image) in store.images(EPOCHS_MAX)? {
             match acl::PolicyImage::check(image) {
                 Ok(image) => registry.insert(Arc::new(Dictionary::new(Arc::new(image)))),
@@ -246,7 +265,10 @@ impl PolicyService {
             current.last_epoch = current.last_epoch.max(record.epoch);
             // Valid when it was adopted, so what the dataplane has stays in force.
             match read_back(&store, &record, &mut press) {
-                Ok(in_force) => current.in_force = Some(in_force),
+                Ok((in_force, stored)) => {
+                    current.in_force = Some(in_force);
+                    sources = stored;
+                }
                 Err(error) => {
                     tracing::error!(%error, "the stored policy cannot be used");
                     current.unusable = Some(error.message);
@@ -265,6 +287,8 @@ impl PolicyService {
             first_file: Mutex::new(config.policy.file.clone()),
             current: Mutex::new(current),
             press: Arc::new(Mutex::new(press)),
+            sources: Mutex::new(Arc::new(sources)),
+            adopted_epoch: watch::Sender::new((0, 0)),
             outcomes: Mutex::default(),
             held: Mutex::new(held),
             changing: tokio::sync::Mutex::new(()),
@@ -304,7 +328,8 @@ impl PolicyService {
     /// # Errors
     /// The check itself failed; a policy that is not valid is an answer.
     pub async fn check(&self, text: String, file: String) -> Result<CheckResult, ApiError> {
-        tokio::task::spawn_blocking(move || check::check(&text, &file))
+        let sources = self.sources();
+        tokio::task::spawn_blocking(move || check::check_with(&text, &file, &sources))
             .await
             .unwrap_or_else(|e| Err(ApiError::new(ErrorCode::Internal, e.to_string())))
     }
@@ -397,7 +422,8 @@ impl PolicyService {
         let Carried { text, notes } = carried;
         let epoch = lock(&self.current).last_epoch + 1;
         let press = Arc::clone(&self.press);
-        let in_force = compile_aside(press, text, change.file_name.clone(), epoch).await?;
+        let file = change.file_name.clone();
+        let in_force = compile_aside(press, text, file, epoch, self.sources()).await?;
         if !self.dataplane.is_connected() {
             let message = PublishError::NoDataplane.to_string();
             return Err(ApiError::new(ErrorCode::NoDataplane, message));
@@ -413,6 +439,7 @@ impl PolicyService {
         });
         record.epoch = epoch;
         record.image_hash = hash_hex(in_force.compiled.image.bytes());
+        record.inventory = self.keep_inventory(&in_force.members)?;
         let prepared = Prepared {
             in_force,
             record,
@@ -560,6 +587,7 @@ impl PolicyService {
         result.unconfirmed = current.unconfirmed();
         drop(current);
         self.wake();
+        self.adopted_epoch.send_replace((result.epoch, now_ns()));
         Ok(result)
     }
 
@@ -581,6 +609,7 @@ impl PolicyService {
             author: change.author.clone(),
             note: change.note.clone(),
             file_name: change.file_name.clone(),
+            inventory: record.inventory.clone(),
             adoption_us,
             peer: change.peer.clone(),
             // The log numbers and seals it.

@@ -2,22 +2,20 @@
 //! selection of flows.
 
 mod ends;
+mod explain;
 
 use crate::app::{App, Namer};
-use crate::flow::{StoredFlow, address, service};
+use crate::flow::StoredFlow;
 use crate::names::segment_id;
 use crate::recent::Snapshot;
 use abi::image::RuleMode;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
-use api::explain::{EndNamed, ExplainQuery, RuleConsidered};
 use api::filter::{Filter, FilterError};
 use api::policy::{Rule, Rules, Segment, Segments, Workload, Workloads};
 use api::top::{Metric, Reach, TopBy, TopCounts, TopRow};
 use api::words;
-use api::{Explain, Flow, Top, TopQuery, Ts};
-use ends::ends_of;
+use api::{Flow, Top, TopQuery, Ts};
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 /// Protocol number of ICMPv6.
 const ICMPV6: u8 = 58;
@@ -365,6 +363,8 @@ impl App {
                     )
                 });
                 Workload {
+                    dns: w.dns.clone(),
+                    from_inventory: index as usize >= in_force.members.own_count,
                     name: w.name.clone(),
                     addresses: w.addresses.iter().map(ToString::to_string).collect(),
                     labels: w.labels.clone(),
@@ -406,75 +406,6 @@ impl App {
             rules: rules.collect(),
         }
     }
-
-    /// `GET /v1/explain`.
-    ///
-    /// # Errors
-    /// Bad request, or no policy whose text is known is in force.
-    pub fn explain(&self, query: &ExplainQuery) -> Result<Explain, ApiError> {
-        let Some(in_force) = self.policy.in_force() else {
-            let message = if self.policy.show().epoch == 0 {
-                "no policy is in force: every flow passes or falls by the dataplane's exception \
-                 policy; apply one with `ringfence policy apply FILE`"
-            } else {
-                "the text of the policy is damaged or not known here; `ringfence doctor` says what \
-                 is enforced, `ringfence policy apply FILE` applies it again"
-            };
-            return Err(ApiError::new(ErrorCode::NotFound, message));
-        };
-        let valid = &in_force.valid;
-        let port = port_of(valid, &query.service)?;
-        let asked = service_of(port);
-        let (src, dst) = ends_of(valid, query, asked.proto)?;
-        let report = policy::explain(&in_force.compiled, src, dst, &asked);
-        let show = self.policy.show();
-        let sentence = format!(
-            "{} from {} to {}: {}, because {}",
-            query.service,
-            end_label(&report.src),
-            end_label(&report.dst),
-            report.enforced.action,
-            report.enforced.reason
-        );
-        let sentence = format!("{sentence}{}", passes_by_itself(&asked));
-        Ok(Explain {
-            sentence,
-            src: end_named(&report.src),
-            dst: end_named(&report.dst),
-            proto: asked.proto,
-            port: asked_port(&asked),
-            service: port.to_string(),
-            services: services_of(valid, &asked),
-            verdict: action_word(report.enforced.action),
-            verdict_source: source_word(report.enforced.source),
-            rule: report.enforced.rule.clone(),
-            pending_verdict: action_word(report.pending.action),
-            pending_source: source_word(report.pending.source),
-            pending_rule: report.pending.rule.clone(),
-            mode: mode_word(report.mode).unwrap_or(words::Mode::Observe),
-            coverage: words::Coverage::from_word(report.coverage.name())
-                .unwrap_or(words::Coverage::Uncovered),
-            considered: report.matches.iter().map(considered).collect(),
-            revision: show.revision,
-            epoch: report.epoch,
-            since: show.adopted_ts,
-            observed: self.observed(src, dst, &asked),
-        })
-    }
-
-    fn observed(&self, src: IpAddr, dst: IpAddr, asked: &acl::Service) -> Vec<Flow> {
-        let mut namer = self.namer();
-        let meant = |stored: &&StoredFlow| {
-            let r = &stored.record;
-            address(r.src) == src
-                && address(r.dst) == dst
-                && r.proto == asked.proto
-                && service(r).key() == asked.key()
-        };
-        let snapshot = self.recent.snapshot();
-        let newest = snapshot.iter().rev().filter(meant).take(OBSERVED_MAX);
-        newest.map(|stored| namer.flow(stored)).collect()
-    }
 }
 
 pub(crate) fn action_word(action: abi::Action) -> words::Action {
@@ -487,114 +418,4 @@ fn source_word(source: abi::VerdictSource) -> words::VerdictSource {
 
 fn mode_word(mode: abi::Mode) -> Option<words::Mode> {
     words::Mode::from_word(mode.name())
-}
-
-fn end_named(end: &policy::EndReport) -> EndNamed {
-    // The built-in segments have no mode, here as in the list of segments.
-    let built_in = |name: &String| abi::image::BUILT_IN_SEGMENTS.contains(&name.as_str());
-    let has_mode = !end.segments.iter().all(built_in);
-    EndNamed {
-        address: end.address,
-        name: end.workload.clone(),
-        segments: end.segments.clone(),
-        mode: mode_word(end.mode).filter(|_| has_mode),
-    }
-}
-
-fn end_label(end: &policy::EndReport) -> String {
-    let name = end
-        .workload
-        .clone()
-        .unwrap_or_else(|| end.address.to_string());
-    format!("{name} ({})", end.segments.join(", "))
-}
-
-fn considered(report: &policy::RuleReport) -> RuleConsidered {
-    RuleConsidered {
-        rule: report.rule.name.clone(),
-        tier: report.rule.tier.name().to_owned(),
-        action: action_word(report.rule.action),
-        why: if report.enforced == report.pending {
-            report.enforced.clone()
-        } else {
-            format!(
-                "{}; were every test enforced: {}",
-                report.enforced, report.pending
-            )
-        },
-    }
-}
-
-/// Names of the services that contain what was asked for.
-fn services_of(valid: &policy::ValidPolicy, asked: &acl::Service) -> Vec<String> {
-    let covers = |s: &&policy::Service| {
-        s.ports.iter().any(|p| {
-            p.proto.is_some_and(|proto| proto == asked.proto)
-                && (p.low..=p.high).contains(&asked.key())
-        })
-    };
-    valid
-        .services
-        .iter()
-        .filter(covers)
-        .map(|s| s.name.clone())
-        .collect()
-}
-
-/// What is asked about: one port, or the first of a service. Of a range its first; of ICMP every
-/// code of a type, where no code was given.
-fn port_of(valid: &policy::ValidPolicy, text: &str) -> Result<policy::Port, ApiError> {
-    let named = valid
-        .services
-        .iter()
-        .find(|s| s.name == text)
-        .and_then(|s| s.ports.first());
-    let mut port = match named {
-        Some(port) => *port,
-        None => policy::Port::parse(text).map_err(|e| bad("service", e.to_string(), &e.mend()))?,
-    };
-    let Some(proto) = port.proto else {
-        let what = format!("`{text}` is every service");
-        return Err(bad("service", what, "name one, such as tcp/443"));
-    };
-    let every_code = port.low | 0x00ff;
-    port.high = if crate::flow::is_icmp(proto) && port.high >= every_code {
-        every_code
-    } else {
-        port.low
-    };
-    Ok(port)
-}
-
-/// The first packet that a port stands for.
-fn service_of(port: policy::Port) -> acl::Service {
-    let proto = port.proto.unwrap_or_default();
-    if crate::flow::is_icmp(proto) {
-        let [icmp_type, icmp_code] = port.low.to_be_bytes();
-        acl::Service::icmp(proto, icmp_type, icmp_code)
-    } else {
-        acl::Service::port(proto, port.low)
-    }
-}
-
-/// What the dataplane does before it asks the policy: types of router and neighbour discovery and
-/// of multicast listener discovery (RFC 4861, RFC 2710, RFC 3810).
-fn passes_by_itself(asked: &acl::Service) -> &'static str {
-    let discovery = asked.proto == ICMPV6 && matches!(asked_port(asked), 130..=137 | 143);
-    if discovery {
-        "; passes whatever the policy says: neighbour discovery, while the dataplane's \
-         pass.neighbor_discovery is \"allow\""
-    } else {
-        ""
-    }
-}
-
-/// Port of the responder, or ICMP type.
-fn asked_port(asked: &acl::Service) -> u16 {
-    let key = asked.key();
-    if crate::flow::is_icmp(asked.proto) {
-        key >> 8
-    } else {
-        key
-    }
 }

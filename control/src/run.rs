@@ -8,7 +8,9 @@ use crate::config::{Config, HistoryEngine};
 use crate::dataplane::{Dataplane, Link};
 use crate::exporter::{ExportError, Exporter};
 use crate::history_writer::HistoryWriter;
+use crate::inventory::{self, InventoryService};
 use crate::names::Registry;
+use crate::naming;
 use crate::policy_service::{PolicyService, StoreError};
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
@@ -83,13 +85,7 @@ impl std::fmt::Debug for Running {
 pub async fn start(config: Config) -> Result<Running, RunError> {
     // The socket first: it is what refuses a second instance.
     let (listener, socket) = SocketPath::listen(&config.api_socket())?;
-    let metrics = match config.metrics.listen.0 {
-        None => None,
-        Some(address) => {
-            let bound = TcpListener::bind(address).await;
-            Some(bound.map_err(|source| RunError::Metrics { address, source })?)
-        }
-    };
+    let metrics = listen_for_metrics(&config).await?;
     let (stop, stopped) = watch::channel(false);
     let registry = Arc::new(Registry::default());
     let recent = Arc::new(RecentFlows::new(&config.flows));
@@ -114,18 +110,12 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
             return Err(error.into());
         }
     };
-    let history = open_history(&config);
-    history_writer
-        .start(
-            &config.history,
-            Arc::clone(&history),
-            Arc::clone(&registry),
-            Arc::clone(&dataplane),
-        )
-        .map_err(RunError::Thread)?;
+    let history = start_history(&config, &history_writer, &registry, &dataplane)?;
     let watching = tokio::spawn(Arc::clone(&policy).watch(told));
+    let inventory = InventoryService::new(&config.inventory, &policy.resolved());
     let app = Arc::new(App {
         config,
+        inventory,
         started_ns: now_ns(),
         dataplane,
         recent,
@@ -137,16 +127,14 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
         history_writer,
         rates: Rates::default(),
     });
-    let tasks = vec![watching, tokio::spawn(sample(Arc::clone(&app)))];
-    let mut servers = Vec::new();
+    let tasks = vec![
+        watching,
+        tokio::spawn(sample(Arc::clone(&app))),
+        tokio::spawn(inventory::keep(Arc::clone(&app), stopped.clone())),
+        tokio::spawn(naming::note(Arc::clone(&app), stopped.clone())),
+    ];
     let metrics_address = metrics.as_ref().and_then(|m| m.local_addr().ok());
-    if let Some(metrics) = metrics {
-        let served = axum::serve(metrics, metrics_router(Arc::clone(&app)));
-        servers.push(serve(served.with_graceful_shutdown(until(stopped.clone()))));
-    }
-    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketPeer>();
-    let served = axum::serve(listener, service);
-    servers.push(serve(served.with_graceful_shutdown(until(stopped))));
+    let servers = answer(&app, listener, metrics, stopped);
     tracing::info!(
         socket = %app.config.api_socket().display(),
         metrics = ?metrics_address,
@@ -163,6 +151,48 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
         metrics_address,
         socket,
     })
+}
+
+async fn listen_for_metrics(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = config.metrics.listen.0 else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    bound
+        .map(Some)
+        .map_err(|source| RunError::Metrics { address, source })
+}
+
+/// Answers people and Prometheus, until it is stopped.
+fn answer(
+    app: &Arc<App>,
+    listener: tokio::net::UnixListener,
+    metrics: Option<TcpListener>,
+    stopped: watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let mut servers = Vec::new();
+    if let Some(metrics) = metrics {
+        let served = axum::serve(metrics, metrics_router(Arc::clone(app)));
+        servers.push(serve(served.with_graceful_shutdown(until(stopped.clone()))));
+    }
+    let service = router(Arc::clone(app)).into_make_service_with_connect_info::<SocketPeer>();
+    let served = axum::serve(listener, service);
+    servers.push(serve(served.with_graceful_shutdown(until(stopped))));
+    servers
+}
+
+fn start_history(
+    config: &Config,
+    writer: &HistoryWriter,
+    registry: &Arc<Registry>,
+    dataplane: &Arc<Dataplane>,
+) -> Result<Arc<dyn History>, RunError> {
+    let history = open_history(config);
+    let (registry, dataplane) = (Arc::clone(registry), Arc::clone(dataplane));
+    writer
+        .start(&config.history, Arc::clone(&history), registry, dataplane)
+        .map_err(RunError::Thread)?;
+    Ok(history)
 }
 
 fn history_is_on(config: &Config) -> bool {

@@ -20,6 +20,10 @@ pub const SEGMENTS: &str = "/v1/segments";
 /// `GET` -> [`crate::policy::Workloads`]; `POST` [`crate::policy::WorkloadRequest`] ->
 /// [`crate::policy::ApplyResult`].
 pub const WORKLOADS: &str = "/v1/workloads";
+/// `POST` [`crate::inventory::ImportRequest`] -> [`crate::inventory::ImportResult`].
+pub const WORKLOADS_IMPORT: &str = "/v1/workloads/import";
+/// `GET` -> [`crate::inventory::Inventory`].
+pub const INVENTORY: &str = "/v1/inventory";
 /// `GET` -> [`crate::policy::PolicyInForce`].
 pub const POLICY: &str = "/v1/policy";
 /// `POST` [`crate::policy::CheckRequest`] -> [`crate::policy::CheckResult`].
@@ -42,6 +46,8 @@ pub const POLICY_REVISION: &str = "/v1/policy/revision";
 pub const RULES: &str = "/v1/rules";
 /// `GET` [`crate::explain::ExplainQuery`] -> [`crate::Explain`].
 pub const EXPLAIN: &str = "/v1/explain";
+/// `GET` [`crate::explain::FlowExplainQuery`] -> [`crate::explain::FlowExplain`].
+pub const EXPLAIN_FLOW: &str = "/v1/explain/flow";
 /// `GET` -> [`crate::Accounting`].
 pub const ACCOUNTING: &str = "/v1/accounting";
 /// `GET` -> [`crate::Doctor`].
@@ -104,6 +110,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", SEGMENTS),
     ("GET", WORKLOADS),
     ("POST", WORKLOADS),
+    ("POST", WORKLOADS_IMPORT),
+    ("GET", INVENTORY),
     ("GET", POLICY),
     ("POST", POLICY_CHECK),
     ("POST", POLICY_DIFF),
@@ -123,6 +131,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", POLICY_REVISION),
     ("GET", RULES),
     ("GET", EXPLAIN),
+    ("GET", EXPLAIN_FLOW),
     ("GET", ACCOUNTING),
     ("GET", DOCTOR),
     ("GET", HISTORY),

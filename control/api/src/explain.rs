@@ -1,6 +1,7 @@
 //! Why a flow is, was, or would be allowed or denied.
 
 use crate::flow::Flow;
+use crate::time::Ts;
 use crate::words::{Action, Coverage, Mode, VerdictSource};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -16,6 +17,44 @@ pub struct ExplainQuery {
     pub dst: String,
     /// `tcp/443`, `udp/53`, `icmp/echo`, `proto/47`, or the name of a service (its first port).
     pub service: String,
+    /// What the policy of this time said, with its names and segments: RFC 3339, nanoseconds since
+    /// 1970, or a length of time before now (`2h`). Left out: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+/// Parameters of `GET /v1/explain/flow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowExplainQuery {
+    /// Id of the flow: 16 hexadecimal digits.
+    pub flow: String,
+    /// Look in history too, from this time on; written as [`ExplainQuery::at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// Answer to `GET /v1/explain/flow`: one flow that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowExplain {
+    /// Its newest record, with the names of its time.
+    pub flow: Flow,
+    /// Records of it that are kept.
+    pub records: u64,
+    /// First packet that is known.
+    pub first_ts: Ts,
+    /// Since when the verdict and the rule are what they are.
+    pub verdict_since: Ts,
+    /// Its end was told.
+    pub ended: bool,
+    /// What the policy said that judged it.
+    pub then: Option<Explain>,
+    /// Why that is not known, where it is not.
+    pub then_unknown: Option<String>,
+    /// What the policy in force says.
+    pub now: Option<Explain>,
+    /// Why that is not known, where it is not.
+    pub now_unknown: Option<String>,
 }
 
 /// Answer to `GET /v1/explain`: the very code that enforces, asked about one flow.
@@ -58,7 +97,13 @@ pub struct Explain {
     /// Its epoch.
     pub epoch: u64,
     /// When it was adopted.
-    pub since: Option<crate::Ts>,
+    pub since: Option<Ts>,
+    /// The time asked about; none: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Ts>,
+    /// What is not known about that time, and what was taken instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<String>,
     /// Newest recent flows between the two ends for this service; at most 5.
     pub observed: Vec<Flow>,
 }

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod filter;
 pub mod flow;
 pub mod history;
+pub mod inventory;
 pub mod life;
 pub mod policy;
 pub mod quarantine;

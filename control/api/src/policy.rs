@@ -100,6 +100,9 @@ pub struct WorkloadRequest {
     /// Its addresses from now on; left out: as they are.
     #[serde(default)]
     pub addresses: Option<Vec<String>>,
+    /// Its DNS names from now on, whose addresses it has too; left out: as they are.
+    #[serde(default)]
+    pub dns: Option<Vec<String>>,
     /// Labels to set; `null` takes one away; others stay.
     #[serde(default)]
     pub labels: BTreeMap<String, Option<String>>,
@@ -242,6 +245,8 @@ words! {
         Lift => "lift",
         /// Entries that an earlier release wrote were taken over into the chain of hashes.
         TakenOver => "taken-over",
+        /// Control published the same revision with other members: an inventory or DNS changed.
+        Membership => "membership",
     }
 }
 
@@ -293,6 +298,9 @@ pub struct PolicyLogEntry {
     /// Name of the file it came from.
     #[serde(default)]
     pub file_name: String,
+    /// SHA-256 of the inventory beside it, hexadecimal; empty where there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub inventory: String,
     /// From publish to the last core's adoption, microseconds.
     #[serde(default)]
     pub adoption_us: Option<u64>,
@@ -356,6 +364,12 @@ pub struct Workload {
     pub addresses: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// DNS names; the addresses that they stand for are among its addresses.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// It is in an inventory beside the policy, not in the policy itself.
+    #[serde(default)]
+    pub from_inventory: bool,
     /// Segments it is in.
     pub segments: Vec<String>,
     /// Recent flows it initiated.

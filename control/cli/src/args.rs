@@ -3,9 +3,11 @@
 pub mod life;
 pub mod segments;
 
+pub mod explain;
 pub mod history;
 pub mod reach;
 pub mod simulate;
+pub mod workload;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -109,16 +111,16 @@ Measured where the dataplane's configuration says so:
     Segments(SegmentsArgs),
     /// Workloads of the policy, their addresses and segments
     Workloads,
-    /// Change one workload of the policy in force
+    /// Workloads: change one, import a list, see inventories and past names
     #[command(subcommand)]
-    Workload(WorkloadCommand),
+    Workload(workload::WorkloadCommand),
     /// Cut a workload off for a time, but for some services
     Quarantine(QuarantineArgs),
     /// Check, apply, show and undo the policy
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Would this flow pass, and by which rule?
-    Explain(ExplainArgs),
+    /// Does, did or would this flow pass, and by which rule?
+    Explain(explain::ExplainArgs),
     /// Prove that nothing got lost
     #[command(subcommand)]
     Verify(VerifyCommand),
@@ -373,77 +375,6 @@ Examples:
         #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
         note: String,
     },
-}
-
-/// `ringfence workload`
-#[derive(Debug, Subcommand)]
-pub enum WorkloadCommand {
-    /// Give a workload addresses and labels; add it where it is new
-    #[command(after_long_help = "\
-Edits this one table in the text of the policy in force, applies that, and keeps it as a revision:
-`ringfence policy show --text` prints it, `ringfence policy rollback` undoes it. Since rules stay as
-they are, a large policy comes into force in a fraction of the time of `policy apply`.
-
-Examples:
-  ringfence workload set web-7 --address 10.0.1.17 --label app=shop --label role=web
-  ringfence workload set web-1 --address 10.0.1.10 --address 10.0.3.10 -m 'second interface'
-  ringfence workload set web-1 --label env=quarantine
-  ringfence workload set web-1 --without-label canary")]
-    Set {
-        /// Workload
-        name: String,
-        /// Its addresses or prefixes from now on; repeatable [default: as they are]
-        #[arg(long, value_name = "ADDRESS")]
-        address: Vec<String>,
-        /// Give it this label; others stay; repeatable
-        #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-        label: Vec<(String, String)>,
-        /// Take this label from it; repeatable
-        #[arg(long, value_name = "KEY")]
-        without_label: Vec<String>,
-        /// Why; kept in the policy log
-        #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
-        note: String,
-    },
-    /// Take a workload out of the policy
-    Remove {
-        /// Workload
-        name: String,
-        /// Why; kept in the policy log
-        #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
-        note: String,
-    },
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
-            Ok((key.to_owned(), value.to_owned()))
-        }
-        _ => Err(format!(
-            "`{text}` is no label: write KEY=VALUE, for example app=shop"
-        )),
-    }
-}
-
-/// `ringfence explain`
-#[derive(Args, Debug)]
-#[command(after_long_help = "\
-SRC starts the flow, DST answers. Both are workload names or addresses. Exits 0 if the flow
-passes, 1 if it is denied or rejected.
-
-Examples:
-  ringfence explain web-1 db-1 tcp/5432
-  ringfence explain 10.0.9.9 db-1 tcp/22
-  ringfence explain web-1 db-1 icmp/echo")]
-pub struct ExplainArgs {
-    /// Initiator: workload or address
-    pub src: String,
-    /// Responder: workload or address
-    pub dst: String,
-    /// Protocol and port of the responder: tcp/443, udp/53, icmp/echo, proto/47; or a service
-    #[arg(value_name = "PROTO/PORT")]
-    pub service: String,
 }
 
 /// `ringfence verify`

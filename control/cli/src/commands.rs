@@ -1,35 +1,33 @@
 //! One function a command: ask, print, and say with which exit code it ends.
 
+mod explain;
 mod history;
 mod life;
 mod reach;
 mod segments;
 mod simulate;
 mod suggest;
+mod workload;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use api::explain::ExplainQuery;
 use api::filter::Filter;
 use api::flow::{Flows, FlowsFormat};
 use api::policy::{
     ApplyRequest, ApplyResult, CheckRequest, CheckResult, PolicyInForce, Revision, RevisionQuery,
-    RollbackRequest, Rules, WorkloadRequest, Workloads,
+    RollbackRequest, Rules, Workloads,
 };
 use api::{
-    Accounting, Drops, Explain, Flow, FlowsQuery, Ports, Stages, Status, Top, TopQuery, Ts,
-    endpoint,
+    Accounting, Drops, Flow, FlowsQuery, Ports, Stages, Status, Top, TopQuery, Ts, endpoint,
 };
 use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::life::TermsArgs;
-use crate::args::{
-    Cli, Command, ExplainArgs, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand, WorkloadCommand,
-};
+use crate::args::{Cli, Command, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand};
 use crate::client::{Client, Lines};
 use crate::error::{CliError, ClientError};
 use crate::exit::Exit;
@@ -257,24 +255,6 @@ impl Context {
         self.print(&answer.json, || print::top(&answer.value))
     }
 
-    async fn explain(&self, args: ExplainArgs) -> Result<Exit, CliError> {
-        let query = ExplainQuery {
-            src: args.src,
-            dst: args.dst,
-            service: args.service,
-        };
-        let answer = self
-            .client
-            .get::<Explain>(endpoint::EXPLAIN, &query)
-            .await?;
-        self.print(&answer.json, || print::explain(&answer.value))?;
-        Ok(if answer.value.verdict.permits() {
-            Exit::Ok
-        } else {
-            Exit::No
-        })
-    }
-
     async fn accounting(&self) -> Result<Exit, CliError> {
         let answer = self
             .client
@@ -311,40 +291,6 @@ impl Context {
                 self.policy_rollback(revision, note).await
             }
         }
-    }
-
-    async fn workload(&self, command: WorkloadCommand) -> Result<Exit, CliError> {
-        let request = match command {
-            WorkloadCommand::Set {
-                name,
-                address,
-                label,
-                without_label,
-                note,
-            } => {
-                let set = label.into_iter().map(|(key, value)| (key, Some(value)));
-                let gone = without_label.into_iter().map(|key| (key, None));
-                WorkloadRequest {
-                    name,
-                    addresses: (!address.is_empty()).then_some(address),
-                    labels: gone.chain(set).collect(),
-                    note,
-                    ..WorkloadRequest::default()
-                }
-            }
-            WorkloadCommand::Remove { name, note } => WorkloadRequest {
-                name,
-                remove: true,
-                note,
-                ..WorkloadRequest::default()
-            },
-        };
-        let request = WorkloadRequest {
-            author: author(),
-            ..request
-        };
-        let what = format!("the policy with workload {} changed", request.name);
-        self.change(endpoint::WORKLOADS, &request, &what).await
     }
 
     async fn policy_check(&self, file: &Path) -> Result<Exit, CliError> {

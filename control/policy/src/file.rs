@@ -1,7 +1,9 @@
 //! A policy as it was written: words and where they stand, nothing judged yet.
 
+use crate::inventory::Resolved;
 use crate::problem::{Diagnostic, Problem};
 use crate::revision::Revision;
+use std::sync::Arc;
 
 /// A value and the byte at which it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct PolicyFile {
     pub(crate) problems: Vec<(usize, Problem)>,
     /// The text is not TOML at all: `problems` says where, there is nothing to validate.
     pub(crate) unreadable: bool,
+    /// What DNS names stand for.
+    pub(crate) resolved: Arc<Resolved>,
     pub(crate) name: Option<At<String>>,
     pub(crate) internal: Option<Words>,
     pub(crate) workloads: Vec<WorkloadText>,
@@ -39,6 +43,7 @@ pub(crate) struct WorkloadText {
     pub(crate) at: usize,
     pub(crate) name: Option<At<String>>,
     pub(crate) addresses: Option<Words>,
+    pub(crate) dns: Option<Words>,
     pub(crate) labels: Vec<(At<String>, At<String>)>,
 }
 

@@ -5,6 +5,8 @@
 //! [`compile`] turns that into the image that the dataplane evaluates, with the [`Dictionary`] by
 //! which control names what records tell. [`explain`] says why, by the code that enforces.
 //!
+//! [`InventoryFile`] reads workloads from beside the policy, [`merge`] puts them together.
+//!
 //! Control calls all of it. Nothing here opens a file, reads a clock or speaks to a network: text
 //! and date are arguments. `README.md` is the language's reference.
 #![forbid(unsafe_code)]
@@ -18,6 +20,7 @@ mod edit;
 mod explain;
 mod file;
 mod invariants;
+mod inventory;
 pub mod limits;
 mod loader;
 mod modes;
@@ -45,10 +48,11 @@ pub use blast::{BLAST_HOPS_MAX, Blast, Ring, blast};
 pub use compile::{CompileError, CompiledPolicy, Compiler, compile};
 pub use dictionary::{Dictionary, RuleEntry, SegmentEntry, WorkloadEntry};
 pub use diff::{Changed, EndSet, PolicyDiff, ReachChange, Turn, WordChange, diff};
-pub use edit::{EditError, WorkloadChange};
+pub use edit::{EditError, Import, WorkloadChange, import};
 pub use explain::{EndReport, Report, RuleReport, ViewReport, explain};
 pub use file::PolicyFile;
 pub use invariants::{BrokenInvariant, Opening, PATHS_TOLD_MAX, Path, PathEnd, PathHop, prove};
+pub use inventory::{Inventory, InventoryFile, Merged, Overridden, Resolved, dns_names, merge};
 pub use loader::Loader;
 pub use modes::{modes_in, set_every_mode, set_mode};
 pub use problem::{Diagnostic, PolicyErrors, Problem, Severity};

@@ -4,6 +4,8 @@
 pub const WORKLOADS_MAX: usize = 65_536;
 /// Addresses of one workload, or prefixes of one segment.
 pub const ADDRESSES_MAX: usize = 4_096;
+/// DNS names of one workload.
+pub const DNS_NAMES_MAX: usize = 64;
 /// Labels of one workload.
 pub const LABELS_MAX: usize = 64;
 /// Segments, without the three built-in ones.

@@ -2,11 +2,13 @@
 
 use crate::edit::{self, EditError, WorkloadChange};
 use crate::file::{At, PolicyFile, Words, WorkloadText};
+use crate::inventory::{Inventory, Resolved, line_count};
 use crate::problem::{PolicyErrors, Problem};
 use crate::read::parse;
 use crate::revision::Revision;
 use crate::validate::{Invariant, Judged, ValidPolicy, judge, judge_members};
 use jiff::civil::Date;
+use std::sync::Arc;
 
 /// Loads policy texts one after the other and remembers the last that was valid.
 ///
@@ -21,7 +23,10 @@ pub struct Loader {
 /// The last valid text.
 #[derive(Debug)]
 struct Last {
+    /// With the tables of the inventory behind the policy's own.
     text: String,
+    /// Bytes of the policy's own text.
+    own_bytes: usize,
     today: Date,
     /// Without its rules and invariants, which take much room and are known in `policy`.
     file: PolicyFile,
@@ -30,6 +35,14 @@ struct Last {
     policy: ValidPolicy,
     /// Warnings that do not depend on workloads.
     lasting: Vec<(usize, Problem)>,
+}
+
+/// A text with an inventory behind it.
+struct With<'t> {
+    text: &'t str,
+    /// The text alone.
+    own: &'t str,
+    resolved: &'t Resolved,
 }
 
 /// Bytes that two texts do not have in common: `first..last` of the old one, which begins and ends
@@ -59,17 +72,54 @@ impl Loader {
         file: &str,
         today: Date,
     ) -> Result<ValidPolicy, PolicyErrors> {
+        self.load_with(text, &Inventory::default(), file, today)
+    }
+
+    /// The same with the workloads of an inventory, as if their tables stood at the end of the text,
+    /// and with what DNS names stand for. The revision is that of the text alone; what is worth a
+    /// warning about the inventory's own workloads is left out.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; an error behind the last line of the text is the inventory's.
+    pub fn load_with(
+        &mut self,
+        text: &str,
+        inventory: &Inventory,
+        file: &str,
+        today: Date,
+    ) -> Result<ValidPolicy, PolicyErrors> {
+        let both = With {
+            text: &inventory.behind(text),
+            own: text,
+            resolved: &inventory.resolved,
+        };
         let last = self.last.take().filter(|last| last.today == today);
-        if let Some(policy) = last.and_then(|last| self.reload(last, text, file)) {
-            return Ok(policy);
-        }
-        let mut parsed = parse(text, file);
+        let again = last.and_then(|last| self.reload(last, &both, file));
+        let mut policy = match again {
+            Some(policy) => policy,
+            None => self.load_anew(&both, file, today)?,
+        };
+        let lines = line_count(text);
+        policy.warnings.retain(|warning| warning.line <= lines);
+        Ok(policy)
+    }
+
+    fn load_anew(
+        &mut self,
+        both: &With<'_>,
+        file: &str,
+        today: Date,
+    ) -> Result<ValidPolicy, PolicyErrors> {
+        let mut parsed = parse(both.text, file);
+        parsed.revision = Revision::of(both.own);
+        parsed.resolved = Arc::new(both.resolved.clone());
         let Judged { policy, lasting } = judge(&parsed, today)?;
-        if let Some(tables) = tables(text, &parsed) {
+        if let Some(tables) = tables(both.text, &parsed) {
             parsed.rules = Vec::new();
             parsed.invariants = Vec::new();
             self.last = Some(Last {
-                text: text.to_owned(),
+                text: both.text.to_owned(),
+                own_bytes: both.own.len(),
                 today,
                 file: parsed,
                 tables,
@@ -92,7 +142,7 @@ impl Loader {
     ) -> Result<String, EditError> {
         // Where the text is known, one table of it is enough to be read.
         let table = match &self.last {
-            Some(last) if last.text == text => last.table(name),
+            Some(last) if last.text.get(..last.own_bytes) == Some(text) => last.table(name),
             _ => None,
         };
         let Some((table, found)) = table else {
@@ -113,13 +163,16 @@ impl Loader {
 
     /// Loads a text that differs from the last in workloads only; none where it differs in more or
     /// has an error, which is then told by reading all of it.
-    fn reload(&mut self, mut last: Last, text: &str, file: &str) -> Option<ValidPolicy> {
+    fn reload(&mut self, mut last: Last, both: &With<'_>, file: &str) -> Option<ValidPolicy> {
+        let text = both.text;
         let difference = last.difference(text)?;
         last.replace_workloads(&difference, text)?;
         last.text.clear();
         last.text.push_str(text);
         file.clone_into(&mut last.file.file);
-        last.file.revision = Revision::of(text);
+        last.own_bytes = both.own.len();
+        last.file.revision = Revision::of(both.own);
+        last.file.resolved = Arc::new(both.resolved.clone());
         let found = judge_members(&last.file, last.today, &last.policy, &last.lasting);
         let policy = found.ok()?;
         last.policy = policy.clone();
@@ -132,14 +185,19 @@ impl Last {
     /// Bytes of the table of a workload, or of the last workload, and whether it is the wanted one.
     fn table(&self, name: &str) -> Option<(core::ops::Range<usize>, bool)> {
         let is_it = |text: &WorkloadText| text.name.as_ref().is_some_and(|n| n.value == name);
-        let found = self.file.workloads.iter().find(|text| is_it(text));
-        let at = found.or(self.file.workloads.last())?.at;
+        let mut own = self.file.workloads.iter();
+        let own = own.by_ref().take_while(|text| text.at < self.own_bytes);
+        let mut last = None;
+        let found = own
+            .inspect(|text| last = Some(text.at))
+            .find(|text| is_it(text));
+        let (at, found) = (found.map(|text| text.at).or(last)?, found.is_some());
         let behind = self.tables.partition_point(|(table, _)| *table <= at);
         let end = self
             .tables
             .get(behind)
             .map_or(self.text.len(), |(end, _)| *end);
-        Some((at..end, found.is_some()))
+        Some((at..end.min(self.own_bytes), found))
     }
 
     fn difference(&self, text: &str) -> Option<Difference> {
@@ -342,12 +400,14 @@ fn each_place(file: &mut PolicyFile, change: &impl Fn(&mut usize)) {
         at,
         name,
         addresses,
+        dns,
         labels,
     } in &mut file.workloads
     {
         change(at);
         word(name);
         words(addresses);
+        words(dns);
         for (key, value) in labels {
             change(&mut key.at);
             change(&mut value.at);

@@ -2,6 +2,7 @@
 
 use crate::limits::NAME_BYTES_MAX;
 use crate::prefix::PrefixError;
+use crate::read::ADDRESSES;
 use crate::selector::SelectorError;
 use crate::service::PortError;
 use core::fmt;
@@ -180,6 +181,57 @@ pub enum Problem {
         other: String,
         other_line: u32,
     },
+    #[error("workload `{workload}`: `{found}` is not a DNS name")]
+    DnsName { workload: String, found: String },
+    #[error(
+        "workload `{workload}`: {name} stands for {address}, which is workload `{other}`'s (line {other_line})"
+    )]
+    ResolvedTwice {
+        workload: String,
+        name: String,
+        address: String,
+        other: String,
+        other_line: u32,
+    },
+    #[error("unknown column `{column}`")]
+    UnknownColumn {
+        column: String,
+        near: Option<&'static str>,
+    },
+    #[error("two columns are named `{column}`")]
+    ColumnTwice { column: String },
+    #[error("there is no column `{column}`")]
+    MissingColumn { column: &'static str },
+    #[error("this line has {found} cells, the first line has {expected}")]
+    Cells { found: usize, expected: usize },
+    #[error("a cell of column `{column}` goes on over a line end")]
+    CellLines { column: String },
+    #[error("workload `{workload}`: `{found}` is not a label")]
+    LabelCell { workload: String, found: String },
+    #[error("workload `{workload}` has neither an address nor a DNS name")]
+    NoAddress { workload: String },
+    #[error("an inventory has [[workload]] tables only")]
+    NotInventory,
+    #[error("there is no workload in it")]
+    NoWorkload,
+    #[error(
+        "workload `{workload}` is in {other}:{other_line} as well; a name stands in one inventory file only"
+    )]
+    NamedElsewhere {
+        workload: String,
+        other: String,
+        other_line: u32,
+    },
+    #[error(
+        "workload `{workload}`: address {address} belongs to workload `{owner}` ({other}:{other_line}) as well"
+    )]
+    AddressElsewhere {
+        workload: String,
+        address: String,
+        owner: String,
+        other: String,
+        other_line: u32,
+    },
     #[error("workload `{workload}`: `{word}` cannot be a label or its value")]
     BadLabel { workload: String, word: String },
     #[error("segment `{segment}`: {error}")]
@@ -288,6 +340,7 @@ impl Problem {
             | Self::SegmentWithoutRules { .. }
             | Self::ServiceUnused { .. }
             | Self::WorkloadAlone { .. }
+            | Self::ResolvedTwice { .. }
             | Self::Expired { .. }
             | Self::Expiring { .. } => Severity::Warning,
             _ => Severity::Error,
@@ -330,6 +383,42 @@ impl Problem {
             Self::Selector { .. } => {
                 "write e.g. \"app=shop, role in (web, api), env!=dev, tier exists, !old exists\""
                     .into()
+            }
+            _ => self.mend_membership(),
+        }
+    }
+
+    fn mend_membership(&self) -> String {
+        match self {
+            Self::DnsName { .. } => "write a name such as db.example.internal".into(),
+            Self::ResolvedTwice { .. } => {
+                "the address stays with the other; give each workload a name of its own, or one \
+                 workload both names"
+                    .into()
+            }
+            Self::UnknownColumn { near, .. } => mean(
+                near.as_deref(),
+                "columns are name, addresses, dns, labels (k=v;k=v), comment, and label:KEY for one label",
+            ),
+            Self::ColumnTwice { .. } => "remove one of them".into(),
+            Self::MissingColumn { .. } => {
+                "the first line names the columns: name,addresses,labels".into()
+            }
+            Self::Cells { .. } => {
+                "put a cell that holds a comma in \"double quotes\"; leave no cell out".into()
+            }
+            Self::CellLines { .. } => "close the quote that opens it".into(),
+            Self::LabelCell { .. } => "write key=value, several with ; between them".into(),
+            Self::NoAddress { .. } => ADDRESSES.into(),
+            Self::NotInventory => {
+                "segments, services and rules stand in the policy; `ringfence policy apply` takes it"
+                    .into()
+            }
+            Self::NoWorkload => {
+                "look whether the file is whole; to have none take it out of inventory.files".into()
+            }
+            Self::NamedElsewhere { .. } | Self::AddressElsewhere { .. } => {
+                "remove one of the two; the inventory that was good before stays in force".into()
             }
             Self::TwoMemberships { .. } => {
                 "keep one, and make a second segment of the other; a rule may name both".into()

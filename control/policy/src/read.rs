@@ -9,12 +9,15 @@ use crate::near::nearest;
 use crate::problem::{Kind, Problem};
 use crate::revision::Revision;
 use crate::validate::nameless;
+use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 type Item<'a> = Spanned<DeValue<'a>>;
 
 const NAME: &str = "add name = \"...\"; records, metrics and explain speak of it by name";
+pub(crate) const ADDRESSES: &str =
+    "add addresses = [\"10.0.1.10\"], or dns = [\"db.example.internal\"]";
 const TABLES: [&str; 6] = [
     "policy",
     "workload",
@@ -34,6 +37,7 @@ pub fn parse(text: &str, file: &str) -> PolicyFile {
         lines: Lines::of(text),
         problems: Vec::new(),
         unreadable: false,
+        resolved: Arc::default(),
         name: None,
         internal: None,
         workloads: Vec::new(),
@@ -291,19 +295,15 @@ impl Reader<'_> {
         let table = self.table(
             "[[workload]]",
             entries,
-            &["name", "addresses", "labels", "comment"],
+            &["name", "addresses", "dns", "labels", "comment"],
         );
-        self.require(
-            Kind::Workload,
-            at,
-            &table,
-            &[
-                ("name", NAME),
-                ("addresses", "add addresses = [\"10.0.1.10\"]"),
-            ],
-        );
+        self.require(Kind::Workload, at, &table, &[("name", NAME)]);
+        if table.get("dns").is_none() {
+            self.require(Kind::Workload, at, &table, &[("addresses", ADDRESSES)]);
+        }
         let name = self.string(&table, "name");
         let addresses = self.strings(&table, "addresses");
+        let dns = self.strings(&table, "dns");
         self.string(&table, "comment");
         let mut labels = Vec::new();
         if let Some(value) = table.get("labels") {
@@ -335,6 +335,7 @@ impl Reader<'_> {
             at,
             name,
             addresses,
+            dns,
             labels,
         });
     }

@@ -52,8 +52,12 @@ pub struct ValidPolicy {
 pub struct Workload {
     /// Unique among workloads.
     pub name: String,
-    /// Nobody else's.
+    /// Nobody else's: those written, then those that its DNS names stand for.
     pub addresses: Vec<IpNet>,
+    /// DNS names that it has the addresses of.
+    pub dns: Vec<String>,
+    /// Of its addresses, how many came by DNS: the last ones.
+    pub resolved_count: usize,
     /// Labels that selectors ask.
     pub labels: BTreeMap<String, String>,
     /// Line of the text.
@@ -213,6 +217,18 @@ pub(crate) fn judge_members(
     judge.problems.extend_from_slice(lasting);
     judge.members_without_use(&policy);
     judge.conclude(policy)
+}
+
+/// Judges the workloads of a file that has nothing else.
+pub(crate) fn judge_workloads(file: &PolicyFile) -> Result<Vec<Workload>, PolicyErrors> {
+    let mut judge = Judge::of(file, Date::MIN);
+    let mut policy = ValidPolicy::nothing(file);
+    if !file.unreadable {
+        judge.only_workloads(&mut policy);
+    }
+    judge
+        .conclude(policy)
+        .map(|policy| policy.workloads.to_vec())
 }
 
 impl ValidPolicy {
@@ -452,6 +468,25 @@ pub(crate) fn nameless() -> String {
 }
 
 /// Whether a text can be a name: what the terminal, TSV, metrics and selectors take as one word.
+/// Whether a text can be a DNS name (RFC 1123 section 2.1, and `_` for names of services).
+pub(crate) fn is_dns_name(text: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        (1..=63).contains(&label.len())
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    bare.len() <= 253 && !is_address && bare.split('.').all(label)
+}
+
+/// A DNS name as names are compared: lower case, without the dot of the root.
+pub(crate) fn dns_name(text: &str) -> String {
+    text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()
+}
+
 pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -33,6 +33,7 @@ fn change(addresses: &[&str], labels: &[(&str, Option<&str>)]) -> WorkloadChange
             .map(|(key, value)| (key.to_string(), value.map(str::to_owned)))
             .collect(),
         remove: false,
+        ..WorkloadChange::default()
     }
 }
 

@@ -237,7 +237,7 @@ never = { to = "web" }
         r#"p.toml:18:1: error: this workload has no `name`
     add name = "..."; records, metrics and explain speak of it by name
 p.toml:18:1: error: this workload has no `addresses`
-    add addresses = ["10.0.1.10"]
+    add addresses = ["10.0.1.10"], or dns = ["db.example.internal"]
 p.toml:19:1: error: this service has no `name`
     add name = "..."; records, metrics and explain speak of it by name
 p.toml:19:1: error: this service has no `ports`

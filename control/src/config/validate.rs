@@ -7,7 +7,7 @@ use super::{
 use std::path::Path;
 use std::time::Duration;
 
-fn within<T: PartialOrd + std::fmt::Debug>(
+pub(super) fn within<T: PartialOrd + std::fmt::Debug>(
     key: &'static str,
     value: T,
     min: T,
@@ -67,6 +67,7 @@ impl Config {
             ms(100),
             ms(600_000),
         )?;
+        self.inventory.validate()?;
         self.export.validate()?;
         self.history.validate()?;
         within("readiness.window_days", self.readiness.window_days, 1, 3650)?;

@@ -2,6 +2,7 @@
 //! dataplane and no state.
 
 use super::InForce;
+use super::members::Sources;
 use super::press::Press;
 use super::proof::Proof;
 use crate::answers::counted;
@@ -20,8 +21,17 @@ const NAMES_TOLD_MAX: usize = 10;
 /// # Errors
 /// The check itself failed; a policy that is not valid is an answer.
 pub fn check(text: &str, file: &str) -> Result<CheckResult, ApiError> {
+    check_with(text, file, &Sources::default())
+}
+
+/// The same beside an inventory.
+pub(super) fn check_with(
+    text: &str,
+    file: &str,
+    sources: &Sources,
+) -> Result<CheckResult, ApiError> {
     // Any epoch will do: the image is thrown away.
-    match Press::default().compile(text, file, 1) {
+    match Press::default().compile(text, file, 1, sources) {
         Ok(in_force) => {
             let proof = Proof::of(&in_force.compiled);
             let mut warnings = warnings(&in_force.valid);
@@ -73,7 +83,11 @@ pub fn draft(
     Ok((valid, compiled))
 }
 
-fn details(file: &str, diagnostics: &[Diagnostic], severity: Severity) -> Vec<ErrorDetail> {
+pub(super) fn details(
+    file: &str,
+    diagnostics: &[Diagnostic],
+    severity: Severity,
+) -> Vec<ErrorDetail> {
     let wanted = diagnostics
         .iter()
         .filter(|d| d.problem.severity() == severity);

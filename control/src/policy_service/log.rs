@@ -412,6 +412,7 @@ mod tests {
             author: "ada".to_owned(),
             note: "because \"hash\":\"x\"".to_owned(),
             file_name: "p.toml".to_owned(),
+            inventory: String::new(),
             adoption_us: Some(3),
             peer: None,
             seq: 0,

@@ -4,12 +4,17 @@
 //! before it left: see [`policy::Loader`] and [`policy::Compiler`].
 
 use super::check::invalid;
+use super::members::{Members, Sources, conflict};
 use super::{Change, InForce, PolicyService, lock, micros};
 use crate::clock::today;
 use api::error::{ApiError, ErrorCode};
 use api::life::Peer;
 use api::policy::{ApplyResult, PolicyChange, WorkloadRequest};
-use policy::{Compiler, EditError, Loader, WorkloadChange};
+use jiff::civil::Date;
+use policy::{
+    Compiler, EditError, Inventory, Loader, PolicyErrors, Revision, ValidPolicy, Workload,
+    WorkloadChange,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -18,21 +23,34 @@ use std::time::Instant;
 pub(super) struct Press {
     loader: Loader,
     compiler: Compiler,
+    /// The workloads that the last text has itself.
+    own: Option<(Revision, Date, Arc<[Workload]>)>,
 }
 
 impl Press {
-    /// Compiles a text under an epoch. Takes long for a large policy: call it off the event loop.
+    /// Compiles a text, with the inventory beside it, under an epoch. Takes long for a large policy:
+    /// call it off the event loop.
     pub(super) fn compile(
         &mut self,
         text: &str,
         file: &str,
         epoch: u64,
+        sources: &Sources,
     ) -> Result<InForce, ApiError> {
-        let (began, today) = (Instant::now(), today());
-        let valid = self
-            .loader
-            .load(text, file, today)
-            .map_err(|errors| invalid(&errors))?;
+        self.compile_on(today(), text, file, epoch, sources)
+    }
+
+    /// The same as of a date, which decides which rules have expired.
+    pub(super) fn compile_on(
+        &mut self,
+        today: Date,
+        text: &str,
+        file: &str,
+        epoch: u64,
+        sources: &Sources,
+    ) -> Result<InForce, ApiError> {
+        let began = Instant::now();
+        let (valid, members) = self.load(text, file, today, sources)?;
         let compiled = self
             .compiler
             .compile(&valid, epoch, today)
@@ -45,6 +63,7 @@ impl Press {
         Ok(InForce {
             valid: Arc::new(valid),
             compiled: Arc::new(compiled),
+            members,
             text: text.into(),
             compile_us: micros(began.elapsed()),
         })
@@ -57,10 +76,70 @@ pub(super) async fn compile_aside(
     text: String,
     file: String,
     epoch: u64,
+    sources: Arc<Sources>,
 ) -> Result<InForce, ApiError> {
-    tokio::task::spawn_blocking(move || lock(&press).compile(&text, &file, epoch))
+    tokio::task::spawn_blocking(move || lock(&press).compile(&text, &file, epoch, &sources))
         .await
         .unwrap_or_else(|e| Err(ApiError::new(ErrorCode::Internal, e.to_string())))
+}
+
+impl Press {
+    fn load(
+        &mut self,
+        text: &str,
+        file: &str,
+        today: Date,
+        sources: &Sources,
+    ) -> Result<(ValidPolicy, Members), ApiError> {
+        let own = self.own(text, file, today)?;
+        let merged = policy::merge(&own, file, &sources.files).map_err(|e| conflict(&e))?;
+        let inventory = Inventory {
+            tables: merged.tables,
+            resolved: sources.resolved.clone(),
+        };
+        let loaded = self.loader.load_with(text, &inventory, file, today);
+        let valid = loaded.map_err(|errors| behind(text, &errors))?;
+        let used = policy::dns_names(&valid);
+        let mut inventory = inventory;
+        inventory.resolved.retain(|name, _| used.contains(name));
+        let members = Members {
+            inventory: Arc::new(inventory),
+            own_count: own.len(),
+            overridden: merged.overridden.into(),
+        };
+        Ok((valid, members))
+    }
+
+    /// The workloads that a text has itself. Those of the last text are remembered, so that a move
+    /// does not read the text again.
+    fn own(&mut self, text: &str, file: &str, today: Date) -> Result<Arc<[Workload]>, ApiError> {
+        let revision = Revision::of(text);
+        if let Some((of, on, own)) = &self.own
+            && (*of, *on) == (revision, today)
+        {
+            return Ok(Arc::clone(own));
+        }
+        let valid = self.loader.load(text, file, today);
+        let own = valid.map_err(|errors| invalid(&errors))?.workloads;
+        self.own = Some((revision, today, Arc::clone(&own)));
+        Ok(own)
+    }
+}
+
+/// Errors of a policy that is good by itself, with an inventory behind its text.
+fn behind(text: &str, errors: &PolicyErrors) -> ApiError {
+    let lines = text.lines().count();
+    let within = |d: &policy::Diagnostic| (d.line as usize) <= lines;
+    if errors.diagnostics.iter().all(within) {
+        return invalid(errors);
+    }
+    let mut error = invalid(errors);
+    error.message = format!(
+        "{} and the workloads of the inventory do not stand together: write the policy's own \
+         workloads as [[workload]] tables, and look at the details",
+        errors.file
+    );
+    error
 }
 
 pub(super) fn edit_error(error: &EditError) -> ApiError {
@@ -89,6 +168,7 @@ impl PolicyService {
         let WorkloadRequest {
             name,
             addresses,
+            dns,
             labels,
             remove,
             author,
@@ -113,6 +193,7 @@ impl PolicyService {
         };
         let wanted = WorkloadChange {
             addresses,
+            dns,
             labels,
             remove,
         };

@@ -1,5 +1,6 @@
 //! Answers what a policy lets reach what: diff, blast radius, analysis.
 
+use super::members::Sources;
 use super::press::Press;
 use super::proof::told as told_broken;
 use super::{InForce, PolicyService};
@@ -64,7 +65,7 @@ pub fn answer_alone(question: PolicyQuestion, json: &str) -> Result<String, ApiE
 
 fn text_only(source: &PolicySource) -> Result<Arc<CompiledPolicy>, ApiError> {
     match &source.text {
-        Some(text) => Ok(compile(text, &source.file_name)?.compiled),
+        Some(text) => Ok(compile(text, &source.file_name, &Sources::default())?.compiled),
         None => {
             let message = "revisions are kept by the control process, and none was asked: start it, \
                            or name files";
@@ -73,9 +74,9 @@ fn text_only(source: &PolicySource) -> Result<Arc<CompiledPolicy>, ApiError> {
     }
 }
 
-fn compile(text: &str, file: &str) -> Result<InForce, ApiError> {
+fn compile(text: &str, file: &str, sources: &Sources) -> Result<InForce, ApiError> {
     // Any epoch will do: the image is thrown away.
-    Press::default().compile(text, file, 1)
+    Press::default().compile(text, file, 1, sources)
 }
 
 impl PolicyService {
@@ -83,7 +84,7 @@ impl PolicyService {
     fn find(&self, source: &PolicySource) -> Result<Arc<CompiledPolicy>, ApiError> {
         let wanted = source.revision.as_deref().unwrap_or_default();
         match (&source.text, wanted) {
-            (Some(text), _) => Ok(compile(text, &source.file_name)?.compiled),
+            (Some(text), _) => Ok(compile(text, &source.file_name, &self.sources())?.compiled),
             (None, "in-force") => self.in_force().map(|policy| policy.compiled).ok_or_else(|| {
                 let message = "no policy is in force here whose text is known; `ringfence policy \
                                apply FILE` first, or name two files";
@@ -92,7 +93,7 @@ impl PolicyService {
             (None, revision) => {
                 let revision = self.revision(revision)?;
                 let file = format!("revision {}", revision.revision.get(..12).unwrap_or_default());
-                Ok(compile(&revision.text, &file)?.compiled)
+                Ok(compile(&revision.text, &file, &self.sources())?.compiled)
             }
         }
     }

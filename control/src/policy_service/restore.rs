@@ -1,6 +1,7 @@
 //! After a restart of either side: does the dataplane have what it should have?
 
 use super::confirm::until;
+use super::members::Sources;
 use super::store::{PolicyRecord, hash_hex, hex};
 use super::{
     Change, InForce, LinkEvent, PolicyService, Prepared, compile_aside, lock, stored_text,
@@ -111,8 +112,14 @@ impl PolicyService {
             peer: None,
         };
         let press = Arc::clone(&self.press);
-        match compile_aside(press, text, record.file_name.clone(), record.epoch).await {
+        let sources = match Sources::stored(&lock(&self.store), &record.inventory) {
+            Ok(sources) => Arc::new(sources),
+            Err(error) => return tracing::error!(%error, "the adopted policy cannot be read back"),
+        };
+        let file = record.file_name.clone();
+        match compile_aside(press, text, file, record.epoch, Arc::clone(&sources)).await {
             Ok(in_force) => {
+                *lock(&self.sources) = sources;
                 let adopted = self.adopted(
                     Prepared {
                         in_force,

@@ -117,6 +117,7 @@ mod tests {
             author: String::new(),
             note: String::new(),
             file_name: String::new(),
+            inventory: String::new(),
             adoption_us: None,
             peer: None,
             seq: 0,

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! revisions/<sha256>.toml    texts, never changed
+//! inventories/<sha256>.json  workloads and DNS names beside a revision, never changed
 //! images/<epoch>.image       images of the last epochs, so that old records keep their names
 //! current.json               the revision that was adopted last
 //! pending.json               the one that is being published; renamed to current.json when adopted
@@ -23,7 +24,10 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+/// Inventories kept beside revisions; the oldest goes first.
+const INVENTORIES_MAX: usize = 1_000;
 /// Bytes of author, note and file name each.
 pub(super) const NOTE_BYTES_MAX: usize = 4096;
 
@@ -95,6 +99,9 @@ pub(super) struct PolicyRecord {
     /// It reverts by itself unless it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) confirmation: Option<Confirmation>,
+    /// SHA-256 of the inventory beside it, hexadecimal; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) inventory: String,
 }
 
 /// The state directory, locked.
@@ -117,6 +124,7 @@ fn takes_over(entries: u64) -> PolicyLogEntry {
         author: "ringfence-control".to_owned(),
         note: format!("{entries} entries before the chain of hashes"),
         file_name: String::new(),
+        inventory: String::new(),
         adoption_us: None,
         peer: None,
         seq: 0,
@@ -147,7 +155,7 @@ fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 impl Store {
     /// Opens the directory, makes what is missing, and locks it.
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
-        for sub in ["", "revisions", "images"] {
+        for sub in ["", "revisions", "images", "inventories"] {
             let path = dir.join(sub);
             fs::create_dir_all(&path).map_err(io_error("make the directory", &path))?;
         }
@@ -336,6 +344,56 @@ impl Store {
             return Err(damaged(format!("the SHA-256 of its text is {found}")));
         }
         Ok(Some(text))
+    }
+
+    /// Keeps what stands beside a revision and returns its hash. The oldest beyond
+    /// [`INVENTORIES_MAX`] go, but for those that are `needed`.
+    pub(super) fn keep_inventory(
+        &self,
+        json: &[u8],
+        needed: &[&str],
+    ) -> Result<String, StoreError> {
+        let hash = hash_hex(json);
+        let path = self.inventory_path(&hash);
+        if Self::read_optional(&path)?.as_deref() != Some(json) {
+            self.write(&path, json)?;
+        }
+        let dir = self.dir.join("inventories");
+        let entries = fs::read_dir(&dir).map_err(io_error("read", &dir))?;
+        let mut kept: Vec<(SystemTime, PathBuf)> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            })
+            .collect();
+        kept.sort();
+        let gone = kept.len().saturating_sub(INVENTORIES_MAX);
+        for (_, path) in kept.into_iter().take(gone) {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name != hash && !needed.contains(&name)) {
+                // What cannot be removed now is removed the next time.
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(hash)
+    }
+
+    fn inventory_path(&self, hash: &str) -> PathBuf {
+        self.dir.join("inventories").join(format!("{hash}.json"))
+    }
+
+    /// What stood beside a revision, named by its SHA-256; none where it is not kept any more.
+    pub(super) fn inventory(&self, hash: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.inventory_path(hash);
+        let Some(bytes) = Self::read_optional(&path)? else {
+            return Ok(None);
+        };
+        let found = hash_hex(&bytes);
+        if found != hash {
+            let what = format!("the SHA-256 of its text is {found}");
+            return Err(StoreError::Damaged { path, what });
+        }
+        Ok(Some(bytes))
     }
 
     /// Revisions whose name begins so.

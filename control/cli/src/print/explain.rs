@@ -1,18 +1,130 @@
 //! Why a flow would pass or not.
 
-use api::Explain;
-use api::explain::EndNamed;
+use api::explain::{EndNamed, FlowExplain};
 use api::words::Coverage;
+use api::{Explain, Ts};
 
 use super::flows::{authority, flows};
 use crate::page::{Align, Grid, Page, Tone};
-use crate::quantity::{clock, revision};
+use crate::quantity::{clock, count, revision, span};
 
 /// The sentence, the ends, the verdicts, the rules that matched, and what was seen.
 #[must_use]
 pub fn explain(explain: &Explain) -> Page {
     let mut page = Page::new();
-    let tone = |permits| if permits { Tone::Good } else { Tone::Bad };
+    if let Some(at) = explain.at {
+        page.line(Tone::Faint, format!("at {} UTC:", clock(at)));
+    }
+    said(&mut page, explain);
+    page.gap();
+    if explain.observed.is_empty() {
+        page.line(Tone::Faint, "no such flow was seen lately");
+    } else {
+        page.line(Tone::Plain, "seen lately:");
+        page.text(Tone::Plain, &flows(&explain.observed).render(false));
+    }
+    page
+}
+
+/// A flow that was seen: what became of it, why, and what would become of it now.
+#[must_use]
+pub fn explain_flow(explained: &FlowExplain, now: Ts) -> Page {
+    let flow = &explained.flow;
+    let mut page = Page::new();
+    let records = match explained.records {
+        1 => "1 record".to_owned(),
+        more => format!("{} records", count(more)),
+    };
+    let ended = if explained.ended { "ended" } else { "goes on" };
+    page.line(
+        Tone::Plain,
+        format!("flow {}: {records}, {ended}", flow.flow_id),
+    );
+    page.text(
+        Tone::Plain,
+        &flows(std::slice::from_ref(flow)).render(false),
+    );
+    page.gap();
+    page.field(
+        Tone::Plain,
+        "seen",
+        format!(
+            "{} UTC to {}",
+            clock(explained.first_ts),
+            clock(flow.last_ts)
+        ),
+    );
+    let rule = authority(flow.rule.as_deref(), flow.verdict_source);
+    let lasts = span(now.0.saturating_sub(explained.verdict_since.0));
+    page.field(
+        tone(flow.verdict.permits()),
+        "verdict",
+        format!(
+            "{}, by {rule}, since {} UTC ({lasts} ago)",
+            flow.verdict,
+            clock(explained.verdict_since)
+        ),
+    );
+    page.gap();
+    page.line(
+        Tone::Heading,
+        format!("the policy that judged it, epoch {}:", flow.epoch),
+    );
+    part(
+        &mut page,
+        explained.then.as_ref(),
+        explained.then_unknown.as_deref(),
+    );
+    page.gap();
+    let same = match (&explained.then, &explained.now) {
+        (Some(then), Some(now)) => is_same(then, now),
+        _ => false,
+    };
+    if same {
+        page.line(Tone::Plain, "the policy in force says the same");
+    } else {
+        page.line(Tone::Heading, "the policy in force:");
+        part(
+            &mut page,
+            explained.now.as_ref(),
+            explained.now_unknown.as_deref(),
+        );
+    }
+    page
+}
+
+/// Whether two answers say the same of the flow and its ends.
+fn is_same(one: &Explain, other: &Explain) -> bool {
+    let said = |e: &Explain| {
+        (
+            e.verdict,
+            e.rule.clone(),
+            e.pending_verdict,
+            e.src.clone(),
+            e.dst.clone(),
+        )
+    };
+    said(one) == said(other)
+}
+
+fn part(page: &mut Page, explain: Option<&Explain>, unknown: Option<&str>) {
+    match (explain, unknown) {
+        (Some(explain), _) => said(page, explain),
+        (None, why) => {
+            page.line(
+                Tone::Warning,
+                format!("not known: {}", why.unwrap_or("no answer")),
+            );
+        }
+    }
+}
+
+const fn tone(permits: bool) -> Tone {
+    if permits { Tone::Good } else { Tone::Bad }
+}
+
+/// The sentence, the ends, the verdicts and the rules that matched.
+fn said(page: &mut Page, explain: &Explain) {
     page.line(tone(explain.verdict.permits()), &explain.sentence);
     page.gap();
     page.field(Tone::Plain, "from", end(&explain.src));
@@ -56,15 +168,10 @@ pub fn explain(explain: &Explain) -> Page {
             explain.epoch
         ),
     );
-    rules(&mut page, explain);
-    page.gap();
-    if explain.observed.is_empty() {
-        page.line(Tone::Faint, "no such flow was seen lately");
-    } else {
-        page.line(Tone::Plain, "seen lately:");
-        page.text(Tone::Plain, &flows(&explain.observed).render(false));
+    if let Some(why) = &explain.uncertain {
+        page.field(Tone::Warning, "uncertain", why);
     }
-    page
+    rules(page, explain);
 }
 
 fn rules(page: &mut Page, explain: &Explain) {

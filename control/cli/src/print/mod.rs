@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod flows;
 pub mod history;
+mod inventory;
 mod life;
 mod policy;
 mod ports;
@@ -20,8 +21,9 @@ mod top;
 pub use accounting::accounting;
 pub use capacity::capacity;
 pub use doctor::{doctor, doctor_summary};
-pub use explain::explain;
+pub use explain::{explain, explain_flow};
 pub use flows::{flow_header, flow_line, flows};
+pub use inventory::{imported, inventory, names_as_they_were as names};
 pub use life::{confirmed, verification};
 pub use policy::{
     applied, checked, details, policy_in_force, policy_log, revision, rules, segments, settled,

@@ -1,9 +1,11 @@
 //! Judges workloads, segments and services: who is who.
 
-use super::{Judge, Names, Segment, Service, ValidPolicy, Workload, is_name, nameless};
+use super::{
+    Judge, Names, Segment, Service, ValidPolicy, Workload, dns_name, is_dns_name, is_name, nameless,
+};
 use crate::file::{At, SegmentText, Words, WorkloadText};
 use crate::limits::{
-    ADDRESSES_MAX, LABELS_MAX, PORTS_MAX, SEGMENTS_MAX, SERVICES_MAX, WORKLOADS_MAX,
+    ADDRESSES_MAX, DNS_NAMES_MAX, LABELS_MAX, PORTS_MAX, SEGMENTS_MAX, SERVICES_MAX, WORKLOADS_MAX,
 };
 use crate::prefix::{self, Span, internal_default};
 use crate::problem::{Kind, Problem};
@@ -66,6 +68,11 @@ impl Judge<'_> {
         prefixes
     }
 
+    /// Workloads, of a file that has nothing else.
+    pub(super) fn only_workloads(&mut self, policy: &mut ValidPolicy) {
+        self.workloads(policy);
+    }
+
     fn workloads(&mut self, policy: &mut ValidPolicy) {
         let file = self.file;
         let at = file
@@ -80,7 +87,7 @@ impl Judge<'_> {
             let name = self.name(&mut names, index, text.name.as_ref());
             let name = name.continue_value().unwrap_or_else(nameless);
             let addresses = text.addresses.as_ref().map_or(Vec::new(), |words| {
-                if words.value.is_empty() {
+                if words.value.is_empty() && text.dns.is_none() {
                     let (kind, name) = (Kind::Workload, name.clone());
                     self.problem(
                         words.at,
@@ -99,15 +106,83 @@ impl Judge<'_> {
                     .map(|(at, net)| (Span::from(*net), index, *at)),
             );
             let labels = self.labels(&name, text);
+            let dns = self.dns(&name, text);
             workloads.push(Workload {
                 name,
                 addresses: addresses.into_iter().map(|(_, net)| net).collect(),
+                dns,
+                resolved_count: 0,
                 labels,
                 line: file.lines.line(text.at),
             });
         }
+        self.resolve(&mut workloads, &claims);
         policy.workloads = workloads.into();
         self.claims(policy, claims);
+    }
+
+    /// The DNS names of a workload, as names are compared.
+    fn dns(&mut self, workload: &str, text: &WorkloadText) -> Vec<String> {
+        let Some(words) = &text.dns else {
+            return Vec::new();
+        };
+        let count = words.value.len();
+        self.count(words.at, "DNS names of one workload", count, DNS_NAMES_MAX);
+        if count == 0 && text.addresses.as_ref().is_none_or(|a| a.value.is_empty()) {
+            let workload = workload.to_owned();
+            self.problem(words.at, Problem::NoAddress { workload });
+        }
+        for word in words.value.iter().filter(|word| !is_dns_name(&word.value)) {
+            let (workload, found) = (workload.to_owned(), word.value.escape_debug().to_string());
+            self.problem(word.at, Problem::DnsName { workload, found });
+        }
+        words
+            .value
+            .iter()
+            .map(|word| dns_name(&word.value))
+            .collect()
+    }
+
+    /// Gives workloads the addresses that their DNS names stand for. An address that is another
+    /// workload's stays there: one that is written down before one that was resolved, and among
+    /// those the first of the file.
+    fn resolve(&mut self, workloads: &mut [Workload], claims: &[(Span, usize, usize)]) {
+        let file = self.file;
+        if file.resolved.is_empty() {
+            return;
+        }
+        let written = Outermost::of(claims);
+        let mut taken: HashMap<IpNet, usize> = HashMap::new();
+        for index in 0..workloads.len() {
+            let words = file.workloads[index]
+                .dns
+                .iter()
+                .flat_map(|words| &words.value);
+            for word in words {
+                let stands_for = file.resolved.get(&dns_name(&word.value));
+                for address in stands_for.into_iter().flatten() {
+                    let net = IpNet::from(*address);
+                    let owner = written.owner(Span::from(net));
+                    match owner.unwrap_or_else(|| *taken.entry(net).or_insert(index)) {
+                        owner if owner != index => {
+                            let problem = Problem::ResolvedTwice {
+                                workload: workloads[index].name.clone(),
+                                name: word.value.clone(),
+                                address: address.to_string(),
+                                other: workloads[owner].name.clone(),
+                                other_line: workloads[owner].line,
+                            };
+                            self.problem(word.at, problem);
+                        }
+                        _ if workloads[index].addresses.contains(&net) || owner.is_some() => {}
+                        _ => {
+                            workloads[index].addresses.push(net);
+                            workloads[index].resolved_count += 1;
+                        }
+                    }
+                }
+            }
+        }
     }
 
     fn labels(&mut self, workload: &str, text: &WorkloadText) -> BTreeMap<String, String> {
@@ -299,6 +374,35 @@ impl Judge<'_> {
             services.push(Service { name, ports });
         }
         policy.services = services.into();
+    }
+}
+
+/// Prefixes that no other contains, ascending, each with the workload that claims it.
+struct Outermost(Vec<(Span, usize)>);
+
+impl Outermost {
+    fn of(claims: &[(Span, usize, usize)]) -> Self {
+        let mut all: Vec<(Span, usize)> = claims.iter().map(|(span, of, _)| (*span, *of)).collect();
+        all.sort_unstable_by_key(|(span, index)| (span.v4, span.address, span.length, *index));
+        let mut outermost: Vec<(Span, usize)> = Vec::with_capacity(all.len());
+        for (span, index) in all {
+            let within =
+                |(wide, _): &(Span, usize)| wide.v4 == span.v4 && wide.last() >= span.last();
+            if !outermost.last().is_some_and(within) {
+                outermost.push((span, index));
+            }
+        }
+        Self(outermost)
+    }
+
+    /// Who claims an address.
+    fn owner(&self, host: Span) -> Option<usize> {
+        let key = (host.v4, host.address);
+        let behind = self
+            .0
+            .partition_point(|(span, _)| (span.v4, span.address) <= key);
+        let (span, index) = self.0.get(behind.checked_sub(1)?)?;
+        (span.v4 == host.v4 && span.last() >= host.address).then_some(*index)
     }
 }
 
