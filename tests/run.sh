@@ -45,14 +45,15 @@ step() {
 step build 2400 "$cargo" build --release --locked -p ringfence-dataplane -p ringfence-control -p ringfence
 built=$?
 step laws 900 "$cargo" test -q --locked -p ringfence-tests --lib --bins --test tidy --test burst
-step rooms 2400 "$cargo" test -q --locked --workspace --exclude ringfence-tests --no-fail-fast
+step rooms 3600 "$cargo" test -q --locked --workspace --exclude ringfence-tests --no-fail-fast
 # The ring between the processes under every interleaving; loom replaces its atomics, so it is built apart.
 step models 900 env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target/loom" "$cargo" test -q --locked --release -p ringfence-abi --test loom_ring
 # Instructions a packet, by callgrind: a figure that no other load disturbs.
 step counts 1500 "$cargo" test -q --release --locked -p ringfence-perf --test instructions -- --nocapture
 step no-dpdk 900 "$cargo" check -q --locked --no-default-features
 if [ "$built" = 0 ]; then
-    step truth 1500 "$cargo" test -q --locked -p ringfence-tests --test truth -- --nocapture
+    step truth 1800 "$cargo" test -q --locked -p ringfence-tests --test truth --test simulate -- --nocapture
+    step watch 600 "$cargo" test -q --locked -p ringfence-tests --test watch -- --nocapture
     step lab 1500 "$cargo" test -q --locked -p ringfence-tests --test lab
 fi
 

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use abi::{FlowRecord, Region, RegionOptions};
+use control::candidates::Candidates;
 use control::clock::thread_cpu_ns;
 use control::collector::{Drain, Sinks};
 use control::exporter::ExportQueues;
@@ -84,8 +85,7 @@ fn print(found: &Found, json: bool) {
 fn run(records: u64, rules: usize) -> Result<Found, Box<dyn std::error::Error>> {
     let text = policy_text(rules)?;
     let today = jiff::civil::date(2026, 11, 22);
-    let valid = policy::load(&text, "bench.toml", today)?;
-    let image = policy::compile(&valid, 1, today)?.image;
+    let image = policy::compile(&policy::load(&text, "bench.toml", today)?, 1, today)?.image;
     let population = population(&image, 1 << 16);
     let registry = Registry::default();
     registry.insert(Arc::new(Dictionary::new(image)));
@@ -100,11 +100,12 @@ fn run(records: u64, rules: usize) -> Result<Found, Box<dyn std::error::Error>> 
         recent,
         hits: Arc::new(HitCounters::default()),
         history: HistoryQueue::default(),
+        watch: control::watch::WatchQueue::default(),
+        candidates: Candidates::start().1,
         export: ExportQueues::default(),
     };
     let mut drain = Drain::attach(&region.view(), 1024, sinks)?;
-    let names = registry.names();
-    let naming = names.naming(1);
+    let naming = registry.names().naming(1);
     let ports = PortNames(["inside0".into(), "outside0".into()].into());
     let mut found = Found {
         records: 0,

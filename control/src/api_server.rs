@@ -1,5 +1,6 @@
 //! The public API over a Unix socket, and the metrics over HTTP.
 
+mod candidates;
 mod history;
 mod life;
 mod members;
@@ -9,6 +10,7 @@ mod segments;
 mod simulate;
 mod socket;
 mod stream;
+mod watch;
 
 pub use peer::SocketPeer;
 pub use socket::{SocketError, SocketPath};
@@ -121,7 +123,9 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(life::routes())
         .merge(segments::routes())
         .merge(reach::routes())
+        .merge(watch::routes())
         .merge(simulate::routes())
+        .merge(candidates::routes())
         .method_not_allowed_fallback(async || {
             let message = "this path has another method; see api/src/endpoint.rs";
             Refused(ApiError::new(ErrorCode::MethodNotAllowed, message))

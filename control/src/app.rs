@@ -11,6 +11,7 @@ use crate::names::{Names, Naming, Registry};
 use crate::policy_service::PolicyService;
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
+use crate::watch::Watch;
 use history::History;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -43,6 +44,8 @@ pub struct App {
     pub history: Arc<dyn History>,
     /// What hands records to it.
     pub history_writer: Arc<HistoryWriter>,
+    /// The watch for unexpected paths.
+    pub watch: Arc<Watch>,
     /// Workloads from beside the policy.
     pub inventory: InventoryService,
     /// Traffic of the last seconds.

@@ -3,12 +3,14 @@
 //! It never makes a core wait: a ring that it does not empty in time is shed and counted by the
 //! dataplane. Its sleep adapts from nothing to `sleep_max`, so that an idle box costs no processor.
 
+use crate::candidates::CandidateQueue;
 use crate::config::CollectorConfig;
 use crate::exporter::ExportQueues;
 use crate::flow::is_readable;
 use crate::history_writer::HistoryQueue;
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
+use crate::watch::WatchQueue;
 use abi::ring::ConsumerError;
 use abi::{Consumer, FlowRecord, RegionView};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +27,10 @@ pub struct Sinks {
     pub hits: Arc<HitCounters>,
     /// The flow store.
     pub history: HistoryQueue,
+    /// The watch for unexpected paths.
+    pub watch: WatchQueue,
+    /// Candidates, which are judged on what is told.
+    pub candidates: CandidateQueue,
     /// IPFIX collectors.
     pub export: ExportQueues,
 }
@@ -309,6 +315,8 @@ fn deliver(sinks: &Sinks, ring: &RingProgress, records: &mut [FlowRecord]) {
     sinks.hits.count(readable.iter());
     let batch = sinks.recent.add(readable);
     sinks.history.offer(&batch);
+    sinks.watch.offer(&batch);
+    sinks.candidates.offer(&batch);
     sinks.export.offer(&batch);
     ring.collected.fetch_add(count as u64, Ordering::Relaxed);
     ring.unreadable

@@ -8,11 +8,13 @@ mod history;
 mod inventory;
 mod readiness;
 mod validate;
+mod watch;
 
 pub use export::{CollectorAddress, ExportConfig, PersonalityWord, WhenFull};
 pub use history::{HistoryConfig, HistoryEngine};
 pub use inventory::{DNS_SERVERS_MAX, DnsConfig, InventoryConfig};
 pub use readiness::{ReadinessConfig, Share};
+pub use watch::WatchConfig;
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::{Figment, Source};
@@ -86,6 +88,8 @@ pub struct Config {
     pub flows: FlowsConfig,
     /// The flow store.
     pub history: HistoryConfig,
+    /// The watch for unexpected paths.
+    pub watch: WatchConfig,
     /// IPFIX export.
     pub export: ExportConfig,
     /// Policy and its state.

@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod api_server;
 pub mod app;
+pub mod candidates;
 pub mod clock;
 pub mod collector;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod run;
 pub mod simulate;
 mod stages;
 pub mod suggest;
+pub mod watch;
 
 pub use config::Config;
 pub use run::{RunError, Running, start};

@@ -11,6 +11,7 @@ use crate::dataplane::{DataplaneView, port_role};
 use abi::stats::name_of;
 use abi::{Reason, Stage};
 use api::status::DataplaneState;
+use api::watch::FindingKind;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use std::sync::Mutex;
@@ -92,6 +93,7 @@ fn update(app: &App) {
     update_flows(app, &view);
     update_rules(app);
     update_history(app);
+    update_watch(app);
     for (collector, counts) in app.exporter.counts() {
         let labels = [("collector", collector.address.to_string())];
         set(
@@ -307,6 +309,27 @@ fn update_history(app: &App) {
         let labels = [("tier", tier.name)];
         set("ringfence_history_rows", Gauge, &labels, tier.rows);
         set("ringfence_history_bytes", Gauge, &labels, tier.bytes);
+    }
+}
+
+fn update_watch(app: &App) {
+    let state = app.watch_state();
+    let counts = app.watch.detector().findings.counts();
+    for (kind, made) in FindingKind::ALL.iter().zip(counts.made) {
+        let labels = [("kind", kind.word().to_owned())];
+        set("ringfence_watch_findings_total", Counter, &labels, made);
+    }
+    for (name, kind, value) in [
+        ("ringfence_watch_findings_out_total", Counter, counts.out),
+        ("ringfence_watch_open_findings", Gauge, state.open),
+        ("ringfence_watch_learning", Gauge, u64::from(state.learning)),
+        ("ringfence_watch_edges", Gauge, state.edges),
+        ("ringfence_watch_edges_out_total", Counter, state.edges_out),
+        ("ringfence_watch_records_total", Counter, state.records),
+        ("ringfence_watch_records_waiting", Gauge, state.waiting),
+        ("ringfence_watch_shed_records_total", Counter, state.shed),
+    ] {
+        set(name, kind, &[], value);
     }
 }
 

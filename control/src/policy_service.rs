@@ -4,8 +4,10 @@
 //! adopted it. One change at a time: a second one is refused, and each waits for what the service
 //! itself has to bring back when a link comes up.
 
+mod candidates;
 mod check;
 mod confirm;
+mod gate;
 mod import;
 mod log;
 mod members;
@@ -19,13 +21,14 @@ mod revisions;
 mod segments;
 mod store;
 
-pub use check::{check, draft};
+pub use check::check;
 pub use members::{Members, SourcesError, told};
 pub use past::Past;
 pub use reach::{PolicyQuestion, answer_alone};
 pub use segments::Question;
 pub use store::StoreError;
 
+use crate::candidates::Candidates;
 use crate::clock::{now_ns, today_days};
 use crate::config::Config;
 use crate::dataplane::{Adoption, Dataplane, Link, LinkEvent, PublishError};
@@ -98,6 +101,8 @@ pub struct Change {
     pub note: String,
     /// Who sits at the other end of the socket.
     pub peer: Option<Peer>,
+    /// Invariants that may be broken, by name.
+    pub breaks: Vec<String>,
 }
 
 /// On which terms a policy is applied.
@@ -155,6 +160,8 @@ pub struct PolicyService {
     outcomes: Mutex<PolicyOutcomes>,
     /// Workloads in quarantine.
     held: Mutex<HeldList>,
+    /// Policies that are judged beside the one in force.
+    candidates: Candidates,
     /// Held while somebody's change is under way; whoever comes second is refused.
     changing: tokio::sync::Mutex<()>,
     /// Held while anything is published, this process's own restoring too; whoever comes second
@@ -213,7 +220,10 @@ fn same_revision(wanted: &str, revision: &str) -> Result<(), ApiError> {
 const fn is_judged(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::InvalidPolicy | ErrorCode::Conflict | ErrorCode::NotReady
+        ErrorCode::InvalidPolicy
+            | ErrorCode::InvariantBroken
+            | ErrorCode::Conflict
+            | ErrorCode::NotReady
     )
 }
 
@@ -246,6 +256,7 @@ impl PolicyService {
         registry: Arc<Registry>,
         dataplane: Arc<Dataplane>,
         link: Link,
+        candidates: Candidates,
     ) -> Result<Self, StoreError> {
         let store = Store::open(&config.control.state_dir)?;
         let mut current = Current {
@@ -291,11 +302,13 @@ impl PolicyService {
             adopted_epoch: watch::Sender::new((0, 0)),
             outcomes: Mutex::default(),
             held: Mutex::new(held),
+            candidates,
             changing: tokio::sync::Mutex::new(()),
             busy: tokio::sync::Mutex::new(()),
             compared_links: watch::Sender::new(0),
             due: watch::Sender::new(None),
         };
+        service.restore_candidates();
         service.wake();
         Ok(service)
     }
@@ -314,6 +327,7 @@ impl PolicyService {
 
     /// Gives the state directory back, when this process stops.
     pub fn close(&self) {
+        self.keep_counts();
         lock(&self.store).unlock();
     }
 
@@ -410,7 +424,7 @@ impl PolicyService {
     async fn publish(
         &self,
         text: String,
-        change: Change,
+        mut change: Change,
         again: Option<PolicyRecord>,
         confirmation: Option<Confirmation>,
     ) -> Result<ApplyResult, ApiError> {
@@ -419,11 +433,14 @@ impl PolicyService {
             Some(_) => Carried::plain(text),
             None => self.carried(text, change.file_name.clone()).await?,
         };
-        let Carried { text, notes } = carried;
+        let Carried { text, mut notes } = carried;
         let epoch = lock(&self.current).last_epoch + 1;
         let press = Arc::clone(&self.press);
         let file = change.file_name.clone();
         let in_force = compile_aside(press, text, file, epoch, self.sources()).await?;
+        if again.is_none() {
+            notes.extend(self.hold_to_invariants(&in_force, &mut change).await?);
+        }
         if !self.dataplane.is_connected() {
             let message = PublishError::NoDataplane.to_string();
             return Err(ApiError::new(ErrorCode::NoDataplane, message));

@@ -2,6 +2,7 @@
 
 use crate::api_server::{SocketError, SocketPath, SocketPeer, metrics_router, router};
 use crate::app::{App, Rates, sample};
+use crate::candidates::Candidates;
 use crate::clock::now_ns;
 use crate::collector::Sinks;
 use crate::config::{Config, HistoryEngine};
@@ -14,13 +15,14 @@ use crate::naming;
 use crate::policy_service::{PolicyService, StoreError};
 use crate::recent::RecentFlows;
 use crate::rule_hits::HitCounters;
+use crate::watch::Watch;
 use api::status::DataplaneState;
 use history::{ClickHouseHistory, EmbeddedHistory, History, MemoryHistory, OffHistory};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -87,61 +89,30 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
     let (listener, socket) = SocketPath::listen(&config.api_socket())?;
     let metrics = listen_for_metrics(&config).await?;
     let (stop, stopped) = watch::channel(false);
-    let registry = Arc::new(Registry::default());
-    let recent = Arc::new(RecentFlows::new(&config.flows));
-    let hits = Arc::new(HitCounters::default());
-    let exporter = Arc::new(Exporter::start(&config.export, &registry)?);
-    let history_writer = Arc::new(HistoryWriter::new(&config.history, history_is_on(&config)));
-    let sinks = Sinks {
-        recent: Arc::clone(&recent),
-        hits: Arc::clone(&hits),
-        history: history_writer.queue(),
-        export: exporter.queues(),
-    };
-    let dataplane = Arc::new(Dataplane::new(&config, sinks, Arc::clone(&exporter.told)));
+    let (parts, candidates) = Parts::new(&config)?;
     let (events, told) = mpsc::unbounded_channel();
-    let (link, link_task) = Link::start(Arc::clone(&dataplane), events, stopped.clone());
-    let policy = PolicyService::open(&config, Arc::clone(&registry), Arc::clone(&dataplane), link);
-    let policy = match policy {
-        Ok(policy) => Arc::new(policy),
+    let (link, link_task) = Link::start(Arc::clone(&parts.dataplane), events, stopped.clone());
+    let opened = parts.open_policy(&config, link, candidates);
+    let (policy, history) = match opened.and_then(|policy| Ok((policy, parts.start(&config)?))) {
+        Ok(opened) => opened,
         Err(error) => {
             stop.send_replace(true);
             let _ = link_task.await;
-            return Err(error.into());
+            return Err(error);
         }
     };
-    let history = start_history(&config, &history_writer, &registry, &dataplane)?;
     let watching = tokio::spawn(Arc::clone(&policy).watch(told));
-    let inventory = InventoryService::new(&config.inventory, &policy.resolved());
-    let app = Arc::new(App {
-        config,
-        inventory,
-        started_ns: now_ns(),
-        dataplane,
-        recent,
-        hits,
-        exporter,
-        registry,
-        policy,
-        history,
-        history_writer,
-        rates: Rates::default(),
-    });
-    let tasks = vec![
-        watching,
-        tokio::spawn(sample(Arc::clone(&app))),
-        tokio::spawn(inventory::keep(Arc::clone(&app), stopped.clone())),
-        tokio::spawn(naming::note(Arc::clone(&app), stopped.clone())),
-    ];
+    let app = Arc::new(parts.into_app(config, policy, history));
+    let mut tasks = start_tasks(&app, &stopped);
+    tasks.push(watching);
     let metrics_address = metrics.as_ref().and_then(|m| m.local_addr().ok());
-    let servers = answer(&app, listener, metrics, stopped);
+    let servers = start_servers(&app, listener, metrics, &stopped);
     tracing::info!(
         socket = %app.config.api_socket().display(),
         metrics = ?metrics_address,
         collectors = app.config.export.collectors.len(),
         "control is ready"
     );
-    let socket = Some(socket);
     Ok(Running {
         app,
         stop,
@@ -149,8 +120,104 @@ pub async fn start(config: Config) -> Result<Running, RunError> {
         tasks,
         servers,
         metrics_address,
-        socket,
+        socket: Some(socket),
     })
+}
+
+/// What stands before there is a policy.
+struct Parts {
+    dataplane: Arc<Dataplane>,
+    recent: Arc<RecentFlows>,
+    hits: Arc<HitCounters>,
+    exporter: Arc<Exporter>,
+    registry: Arc<Registry>,
+    history_writer: Arc<HistoryWriter>,
+    watch: Arc<Watch>,
+}
+
+impl Parts {
+    fn new(config: &Config) -> Result<(Self, Candidates), RunError> {
+        let registry = Arc::new(Registry::default());
+        let recent = Arc::new(RecentFlows::new(&config.flows));
+        let hits = Arc::new(HitCounters::default());
+        let exporter = Arc::new(Exporter::start(&config.export, &registry)?);
+        let history_writer = Arc::new(HistoryWriter::new(&config.history, history_is_on(config)));
+        let watch = Arc::new(Watch::new(config, history_survives(config)));
+        let (candidates, candidate_queue) = Candidates::start();
+        let sinks = Sinks {
+            recent: Arc::clone(&recent),
+            hits: Arc::clone(&hits),
+            history: history_writer.queue(),
+            watch: watch.queue(),
+            candidates: candidate_queue,
+            export: exporter.queues(),
+        };
+        let dataplane = Dataplane::new(config, sinks, Arc::clone(&exporter.told));
+        let parts = Self {
+            dataplane: Arc::new(dataplane),
+            recent,
+            hits,
+            exporter,
+            registry,
+            history_writer,
+            watch,
+        };
+        Ok((parts, candidates))
+    }
+
+    fn open_policy(
+        &self,
+        config: &Config,
+        link: Link,
+        candidates: Candidates,
+    ) -> Result<Arc<PolicyService>, RunError> {
+        let policy = PolicyService::open(
+            config,
+            Arc::clone(&self.registry),
+            Arc::clone(&self.dataplane),
+            link,
+            candidates,
+        )?;
+        Ok(Arc::new(policy))
+    }
+
+    /// Opens history and starts the threads that read from and write to it.
+    fn start(&self, config: &Config) -> Result<Arc<dyn History>, RunError> {
+        let history = open_history(config);
+        let names = || (Arc::clone(&self.registry), Arc::clone(&self.dataplane));
+        let (registry, dataplane) = names();
+        self.history_writer
+            .start(&config.history, Arc::clone(&history), registry, dataplane)
+            .map_err(RunError::Thread)?;
+        let (registry, dataplane) = names();
+        self.watch
+            .start(&config.watch, Arc::clone(&history), registry, dataplane)
+            .map_err(RunError::Thread)?;
+        Ok(history)
+    }
+
+    fn into_app(
+        self,
+        config: Config,
+        policy: Arc<PolicyService>,
+        history: Arc<dyn History>,
+    ) -> App {
+        App {
+            inventory: InventoryService::new(&config.inventory, &policy.resolved()),
+            config,
+            started_ns: now_ns(),
+            dataplane: self.dataplane,
+            recent: self.recent,
+            hits: self.hits,
+            exporter: self.exporter,
+            registry: self.registry,
+            policy,
+            history,
+            history_writer: self.history_writer,
+            watch: self.watch,
+            rates: Rates::default(),
+        }
+    }
 }
 
 async fn listen_for_metrics(config: &Config) -> Result<Option<TcpListener>, RunError> {
@@ -163,12 +230,20 @@ async fn listen_for_metrics(config: &Config) -> Result<Option<TcpListener>, RunE
         .map_err(|source| RunError::Metrics { address, source })
 }
 
-/// Answers people and Prometheus, until it is stopped.
-fn answer(
+/// What goes on beside answers.
+fn start_tasks(app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    vec![
+        tokio::spawn(sample(Arc::clone(app))),
+        tokio::spawn(inventory::keep(Arc::clone(app), stopped.clone())),
+        tokio::spawn(naming::note(Arc::clone(app), stopped.clone())),
+    ]
+}
+
+fn start_servers(
     app: &Arc<App>,
-    listener: tokio::net::UnixListener,
+    listener: UnixListener,
     metrics: Option<TcpListener>,
-    stopped: watch::Receiver<bool>,
+    stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let mut servers = Vec::new();
     if let Some(metrics) = metrics {
@@ -177,26 +252,20 @@ fn answer(
     }
     let service = router(Arc::clone(app)).into_make_service_with_connect_info::<SocketPeer>();
     let served = axum::serve(listener, service);
-    servers.push(serve(served.with_graceful_shutdown(until(stopped))));
+    servers.push(serve(served.with_graceful_shutdown(until(stopped.clone()))));
     servers
-}
-
-fn start_history(
-    config: &Config,
-    writer: &HistoryWriter,
-    registry: &Arc<Registry>,
-    dataplane: &Arc<Dataplane>,
-) -> Result<Arc<dyn History>, RunError> {
-    let history = open_history(config);
-    let (registry, dataplane) = (Arc::clone(registry), Arc::clone(dataplane));
-    writer
-        .start(&config.history, Arc::clone(&history), registry, dataplane)
-        .map_err(RunError::Thread)?;
-    Ok(history)
 }
 
 fn history_is_on(config: &Config) -> bool {
     config.history.engine != HistoryEngine::Off
+}
+
+/// Whether history still has the baseline of the watch after a restart.
+fn history_survives(config: &Config) -> bool {
+    match config.history.engine {
+        HistoryEngine::Embedded | HistoryEngine::ClickHouse => true,
+        HistoryEngine::Memory | HistoryEngine::Off => false,
+    }
 }
 
 fn open_history(config: &Config) -> Arc<dyn History> {
@@ -271,12 +340,14 @@ impl Running {
         let drained = tokio::task::spawn_blocking(move || {
             app.dataplane.end_collector();
             app.history_writer.stop();
+            app.watch.stop();
             app.exporter.stop();
         });
         if drained.await.is_err() {
             tracing::error!("the last records were not exported");
         }
         self.app.recent.end_followers();
+        self.app.policy.judged().end_watchers();
         for server in self.servers.drain(..) {
             let abort = server.abort_handle();
             if tokio::time::timeout(ANSWERS_TIMEOUT, server).await.is_err() {

@@ -3,7 +3,6 @@
 use crate::app::App;
 use crate::clock::now_ns;
 use crate::history_questions::{selection, told};
-use crate::policy_service::draft;
 use crate::questions::bad;
 use abi::verdict::InitiatorEvidence;
 use abi::{Action, VerdictSource};
@@ -107,7 +106,7 @@ impl App {
         let of = selection(&query, now_ns())?;
         let pasts = Pasts::new(&told(self.history.names(0, u64::MAX))?);
         let (text, file_name) = self.draft_text(&request)?;
-        let (valid, compiled) = draft(&text, &file_name, request.enforce)?;
+        let (valid, compiled) = self.policy.draft(&text, &file_name, request.enforce)?;
         Ok(Prepared {
             request: SimulateRequest {
                 file_name,

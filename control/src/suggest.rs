@@ -3,7 +3,6 @@
 use crate::app::App;
 use crate::clock::{now_ns, today};
 use crate::history_questions::{selection, told};
-use crate::policy_service::draft;
 use crate::simulate::{Pasts, Told, observe, period, read_history, seed, word};
 use api::Ts;
 use api::error::{ApiError, ErrorCode};
@@ -61,7 +60,7 @@ impl App {
         } else {
             (text, file_name)
         };
-        let (valid, compiled) = draft(&text, &file_name, false)?;
+        let (valid, compiled) = self.policy.draft(&text, &file_name, false)?;
         Ok(Extended {
             request: SuggestRequest {
                 file_name,

@@ -702,10 +702,21 @@ fn a_policy_named_in_the_configuration_is_applied_at_the_first_link() {
 #[test]
 fn every_endpoint_answers_json_and_errors_do_too() {
     let (control, _dataplane) = with_dataplane();
+    // What is followed has no end; tests of its own read it.
+    let has_end = |path: &&'static str| {
+        ![api::endpoint::WATCH_FOLLOW, api::endpoint::CANDIDATES_WATCH].contains(path)
+    };
     for (method, path) in api::endpoint::ALL {
+        if !has_end(path) {
+            continue;
+        }
         let (_, body) = control.client.ask(method, path, "{}");
-        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert!(answer.is_object(), "{path}: {body}");
+        assert!(!body.trim().is_empty(), "{path}");
+        // One object, or one a line where work goes on while it is told.
+        for line in body.lines() {
+            let answer: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(answer.is_object(), "{path}: {body}");
+        }
     }
     let (status, body) = control.client.ask("GET", "/v1/nothing", "");
     assert!(status == 404 && body.contains("not-found"), "{body}");

@@ -35,8 +35,13 @@ fn answered(lab: &Lab) -> bool {
 }
 
 fn try_out(lab: &Lab, appliance: &Appliance<'_>, time: &str) {
-    let file = lab.file("without-ping.toml", without_ping()).display().to_string();
-    let applied = appliance.cli(&["policy", "apply", &file, "--confirm", time]).must();
+    let file = lab
+        .file("without-ping.toml", without_ping())
+        .display()
+        .to_string();
+    let applied = appliance
+        .cli(&["policy", "apply", &file, "--confirm", time])
+        .must();
     assert!(applied.stdout.contains("\nunconfirmed  "), "{applied}");
 }
 
@@ -53,7 +58,10 @@ fn an_unconfirmed_policy_gives_the_traffic_back_and_a_confirmed_one_stays() {
     try_out(&lab, &appliance, "20s");
     assert!(!answered(&lab), "the new policy is in force at once");
     let status = appliance.json(&["status"]);
-    assert_eq!(status["policy"]["unconfirmed"]["fallback_revision"], first, "{status}");
+    assert_eq!(
+        status["policy"]["unconfirmed"]["fallback_revision"], first,
+        "{status}"
+    );
     // What waits is on disk: the process that reverts is not the one that was asked.
     appliance.kill_control();
     appliance.start_control();
@@ -61,15 +69,27 @@ fn an_unconfirmed_policy_gives_the_traffic_back_and_a_confirmed_one_stays() {
     let back = wait_until(Duration::from_secs(60), || answered(&lab));
     assert!(back, "{}", appliance.log());
     let shown = appliance.json(&["policy", "show"]);
-    assert_eq!((&shown["revision"], &shown["unconfirmed"]), (&first, &serde_json::Value::Null));
+    assert_eq!(
+        (&shown["revision"], &shown["unconfirmed"]),
+        (&first, &serde_json::Value::Null)
+    );
 
     try_out(&lab, &appliance, "10m");
-    let _ = appliance.cli(&["policy", "confirm", "-m", "as meant"]).must();
+    let _ = appliance
+        .cli(&["policy", "confirm", "-m", "as meant"])
+        .must();
     assert!(!answered(&lab), "it stays");
     let log = appliance.json(&["policy", "log"]);
     let entries = log["entries"].as_array().cloned().unwrap_or_default();
-    let changes: Vec<&str> = entries.iter().filter_map(|e| e["change"].as_str()).collect();
-    assert_eq!(changes, ["apply", "apply", "revert", "apply", "confirm"], "{log}");
+    let changes: Vec<&str> = entries
+        .iter()
+        .filter_map(|e| e["change"].as_str())
+        .collect();
+    assert_eq!(
+        changes,
+        ["apply", "apply", "revert", "apply", "confirm"],
+        "{log}"
+    );
     let _ = appliance.cli(&["policy", "log", "--verify"]).must();
     appliance.finish();
 }

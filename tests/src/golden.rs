@@ -81,7 +81,10 @@ mod tests {
     fn the_first_difference_is_named() {
         assert_eq!(first_difference("a\nb …\n", "a\nb 1\n"), None);
         assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some((1, "c")));
-        assert_eq!(first_difference("a\nb\n", "a\n"), Some((1, "(nothing more)")));
+        assert_eq!(
+            first_difference("a\nb\n", "a\n"),
+            Some((1, "(nothing more)"))
+        );
         assert_eq!(first_difference("a\n", "a\nb\n"), Some((1, "b")));
     }
 }

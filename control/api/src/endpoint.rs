@@ -99,6 +99,28 @@ pub const POLICY_SIMULATE: &str = "/v1/policy/simulate";
 /// [`crate::suggest::Suggestion`].
 pub const POLICY_SUGGEST: &str = "/v1/policy/suggest";
 
+/// `GET` [`crate::watch::WatchQuery`] -> [`crate::watch::Findings`].
+pub const WATCH: &str = "/v1/watch";
+/// `GET` the same -> NDJSON of [`crate::watch::Finding`] as they change, without end.
+pub const WATCH_FOLLOW: &str = "/v1/watch/follow";
+/// `GET` [`crate::watch::FindingQuery`] -> [`crate::watch::FindingReport`].
+pub const WATCH_FINDING: &str = "/v1/watch/finding";
+/// `POST` [`crate::watch::FindingStateRequest`] -> [`crate::watch::Finding`].
+pub const WATCH_STATE: &str = "/v1/watch/state";
+/// `GET` [`crate::watch::FindingQuery`] -> [`crate::watch::WatchDraft`].
+pub const WATCH_DRAFT: &str = "/v1/watch/draft";
+/// `GET` [`crate::watch::BaselineQuery`] -> [`crate::watch::BaselineEdges`].
+pub const WATCH_BASELINE: &str = "/v1/watch/baseline";
+/// `GET` -> [`crate::candidate::Candidates`]; `POST` [`crate::candidate::CandidateRequest`] ->
+/// [`crate::candidate::Candidate`].
+pub const CANDIDATES: &str = "/v1/policy/candidates";
+/// `POST` [`crate::candidate::CandidateName`] -> [`crate::candidate::Candidate`].
+pub const CANDIDATES_REMOVE: &str = "/v1/policy/candidates/remove";
+/// `POST` [`crate::candidate::CandidateName`] -> [`crate::policy::ApplyResult`].
+pub const CANDIDATES_PROMOTE: &str = "/v1/policy/candidates/promote";
+/// `GET` [`crate::candidate::WatchQuery`] -> [`crate::candidate::ChangedFlow`], NDJSON or TSV, without end.
+pub const CANDIDATES_WATCH: &str = "/v1/policy/candidates/watch";
+
 /// Every endpoint: method and path.
 pub const ALL: &[(&str, &str)] = &[
     ("GET", STATUS),
@@ -128,6 +150,11 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", QUARANTINE),
     ("POST", QUARANTINE),
     ("POST", QUARANTINE_LIFT),
+    ("GET", CANDIDATES),
+    ("POST", CANDIDATES),
+    ("POST", CANDIDATES_REMOVE),
+    ("POST", CANDIDATES_PROMOTE),
+    ("GET", CANDIDATES_WATCH),
     ("GET", POLICY_REVISION),
     ("GET", RULES),
     ("GET", EXPLAIN),
@@ -146,6 +173,12 @@ pub const ALL: &[(&str, &str)] = &[
     ("GET", HISTORY_TALKERS),
     ("GET", HISTORY_NAMES),
     ("POST", HISTORY_SQL),
+    ("GET", WATCH),
+    ("GET", WATCH_FOLLOW),
+    ("GET", WATCH_FINDING),
+    ("POST", WATCH_STATE),
+    ("GET", WATCH_DRAFT),
+    ("GET", WATCH_BASELINE),
     ("POST", POLICY_SIMULATE),
     ("POST", POLICY_SUGGEST),
 ];

@@ -13,6 +13,8 @@ words! {
         MethodNotAllowed => "method-not-allowed",
         /// The policy is not valid; `details` say where and how to mend it.
         InvalidPolicy => "invalid-policy",
+        /// The policy breaks an invariant that it states; `details` say the path.
+        InvariantBroken => "invariant-broken",
         /// The dataplane refused the policy image; the old policy stays in force.
         Refused => "refused",
         /// The dataplane is not connected.
@@ -42,7 +44,7 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Busy | Self::Conflict | Self::NotReady => 409,
-            Self::InvalidPolicy => 422,
+            Self::InvalidPolicy | Self::InvariantBroken => 422,
             Self::Internal => 500,
             Self::Refused => 502,
             Self::NoDataplane => 503,

@@ -11,6 +11,7 @@
 pub mod words;
 
 pub mod accounting;
+pub mod candidate;
 pub mod endpoint;
 pub mod error;
 pub mod explain;
@@ -29,6 +30,7 @@ pub mod status;
 pub mod suggest;
 pub mod time;
 pub mod top;
+pub mod watch;
 
 pub use accounting::{Accounting, Drops, Ports};
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorDetail};

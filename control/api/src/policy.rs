@@ -74,6 +74,9 @@ pub struct ApplyRequest {
     /// Refuse where another revision than this is in force; its first digits (at least 4) are enough.
     #[serde(default)]
     pub if_revision: Option<String>,
+    /// Invariants that may be broken, by name; kept in the log.
+    #[serde(default)]
+    pub break_invariants: Vec<String>,
 }
 
 /// Body of `POST /v1/policy/rollback`.
@@ -243,6 +246,10 @@ words! {
         Quarantine => "quarantine",
         /// A workload is let go.
         Lift => "lift",
+        /// A candidate is judged from now on.
+        CandidateAdd => "candidate-add",
+        /// A candidate is judged no more.
+        CandidateRemove => "candidate-remove",
         /// Entries that an earlier release wrote were taken over into the chain of hashes.
         TakenOver => "taken-over",
         /// Control published the same revision with other members: an inventory or DNS changed.

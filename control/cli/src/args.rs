@@ -3,10 +3,12 @@
 pub mod life;
 pub mod segments;
 
+pub mod candidate;
 pub mod explain;
 pub mod history;
 pub mod reach;
 pub mod simulate;
+pub mod watch;
 pub mod workload;
 
 use std::ffi::OsString;
@@ -21,6 +23,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use self::candidate::{CandidateCommand, WatchArgs};
 use self::life::{ConfirmArgs, LogArgs, TermsArgs};
 use self::segments::{QuarantineArgs, SegmentsArgs};
 use crate::collector_spec::CollectorSpec;
@@ -97,6 +100,8 @@ Example:
     /// What was seen, for as long as it is kept: flows, conversations, matrix, first-seen, coverage
     #[command(subcommand)]
     History(history::HistoryCommand),
+    /// Unexpected paths: new edges, sweeps, chains of administrative hops
+    Watch(watch::WatchArgs),
     /// Ports: state, rates, losses
     Ports,
     /// Cycles of each stage of the loop, where they are measured
@@ -348,6 +353,11 @@ Examples:
         #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
         note: String,
     },
+    /// Policies judged beside the one in force, on the same flows
+    #[command(subcommand)]
+    Candidate(CandidateCommand),
+    /// Flows that a candidate decides otherwise, as they happen
+    Watch(WatchArgs),
     /// The policy in force, or an earlier revision
     Show {
         /// Revision from `ringfence policy log` [default: the one in force]

@@ -1,5 +1,6 @@
 //! One function a command: ask, print, and say with which exit code it ends.
 
+mod candidate;
 mod explain;
 mod history;
 mod life;
@@ -7,6 +8,7 @@ mod reach;
 mod segments;
 mod simulate;
 mod suggest;
+mod watch;
 mod workload;
 
 use std::io::Write as _;
@@ -58,6 +60,7 @@ pub(crate) async fn run(cli: Cli, output: Output) -> Result<Exit, CliError> {
         Command::Status => context.status().await,
         Command::Flows(flows) => context.flows(&flows).await,
         Command::Top(top) => context.top(top).await,
+        Command::Watch(watch) => context.watch(watch).await,
         Command::History(question) => context.history(question).await,
         Command::Ports => context.table::<Ports>(endpoint::PORTS, print::ports).await,
         Command::Stages => {
@@ -274,6 +277,8 @@ impl Context {
             PolicyCommand::Apply { file, note, terms } => {
                 self.policy_apply(file, note, terms).await
             }
+            PolicyCommand::Candidate(command) => self.candidate(command).await,
+            PolicyCommand::Watch(args) => self.watch_candidate(args).await,
             PolicyCommand::Confirm(args) => self.policy_confirm(args).await,
             PolicyCommand::Revert { note } => self.policy_revert(note).await,
             PolicyCommand::Diff(args) => self.policy_diff(args).await,
@@ -336,6 +341,7 @@ impl Context {
             note,
             confirm_s: terms.confirm.map(|time| time.as_secs()),
             if_revision: terms.if_revision,
+            break_invariants: terms.break_invariant,
         };
         self.change(endpoint::POLICY_APPLY, &request, &request.file_name)
             .await

@@ -191,7 +191,10 @@ impl ClientError {
             | Self::Silent { .. }
             | Self::BrokenOff { .. } => Exit::Unreachable,
             Self::Refused(error)
-                if matches!(error.code, ErrorCode::InvalidPolicy | ErrorCode::NotReady) =>
+                if matches!(
+                    error.code,
+                    ErrorCode::InvalidPolicy | ErrorCode::InvariantBroken | ErrorCode::NotReady
+                ) =>
             {
                 Exit::No
             }

@@ -101,6 +101,8 @@ fn help_of_commands_has_examples() {
         &["policy", "rollback"],
         &["policy", "confirm"],
         &["policy", "log"],
+        &["policy", "candidate", "add"],
+        &["policy", "watch"],
         &["segments", "readiness"],
         &["segments", "promote"],
         &["quarantine"],

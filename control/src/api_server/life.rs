@@ -37,6 +37,7 @@ async fn apply(
         note,
         confirm_s,
         if_revision,
+        break_invariants,
     } = body(&bytes)?;
     let change = Change {
         kind: Some(PolicyChange::Apply),
@@ -44,6 +45,7 @@ async fn apply(
         author,
         note,
         peer: peer.named(),
+        breaks: break_invariants,
     };
     let terms = Terms {
         confirm_s,
@@ -82,6 +84,7 @@ async fn rollback(
         author,
         note,
         peer: peer.named(),
+        breaks: Vec::new(),
     };
     let work = move |app: Arc<App>| async move { app.policy.rollback(&revision, change).await };
     Ok(Json(detached(app, work).await?))

@@ -2,7 +2,7 @@
 
 use super::{
     COLLECTORS_MAX, CollectorAddress, Config, ConfigError, ExportConfig, HistoryConfig,
-    HistoryEngine, RECENT_MAX, Span,
+    HistoryEngine, RECENT_MAX, Span, WatchConfig,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -72,6 +72,7 @@ impl Config {
         self.history.validate()?;
         within("readiness.window_days", self.readiness.window_days, 1, 3650)?;
         within("readiness.days_min", self.readiness.days_min, 0, 3650)?;
+        self.watch.validate()?;
         validate_socket("api.socket", &self.api_socket())?;
         validate_socket("dataplane.socket", &self.dataplane_socket())?;
         self.log
@@ -158,6 +159,41 @@ impl HistoryConfig {
             (_, Some(clickhouse)) => clickhouse.validate().map_err(|e| wrong(e.to_string())),
             (_, None) => Ok(()),
         }
+    }
+}
+
+impl WatchConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let s = Duration::from_secs;
+        let day = s(86_400);
+        within("watch.learning", self.learning.0, s(0), 366 * day)?;
+        within("watch.forget", self.forget.0, s(3600), 3660 * day)?;
+        within("watch.repeat", self.repeat.0, s(1), 7 * day)?;
+        within("watch.chain_window", self.chain_window.0, s(1), 7 * day)?;
+        within("watch.sweep_window", self.sweep_window.0, s(1), day)?;
+        within("watch.edges_max", self.edges_max, 1024, 10_000_000)?;
+        within("watch.findings_max", self.findings_max, 16, 100_000)?;
+        let records = self.queue_records_max;
+        within("watch.queue_records_max", records, 1024, 16_777_216)?;
+        within("watch.chain_hops_max", self.chain_hops_max, 2, 64)?;
+        let most = crate::watch::sweep::TARGETS_OF_ONE_MAX;
+        within("watch.fan_out_min", self.fan_out_min, 2, most)?;
+        within("watch.port_sweep_min", self.port_sweep_min, 2, most)?;
+        within("watch.host_sweep_min", self.host_sweep_min, 2, most)?;
+        within("watch.denied_min", self.denied_min, 2, 1_000_000)?;
+        within("watch.denied_targets_min", self.denied_targets_min, 1, most)?;
+        for service in &self.admin_services {
+            let port = policy::Port::parse(service).map_err(|error| {
+                let what = format!("{error}; {}", error.mend());
+                ConfigError::limit("watch.admin_services", what)
+            })?;
+            if !matches!(port.proto, Some(6 | 17 | 132)) {
+                let what =
+                    format!("`{service}` has no port; write tcp/22, udp/3389, tcp/5985-5986");
+                return Err(ConfigError::limit("watch.admin_services", what));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -540,6 +540,47 @@ const OTHERS: &[(&str, Kind, &str)] = &[
     ("ringfence_history_rows", Gauge, "rows kept, by tier"),
     ("ringfence_history_bytes", Gauge, "bytes kept, by tier"),
     (
+        "ringfence_watch_findings_total",
+        Counter,
+        "findings made since control started, by kind",
+    ),
+    (
+        "ringfence_watch_findings_out_total",
+        Counter,
+        "findings given up because newer ones needed the room",
+    ),
+    (
+        "ringfence_watch_open_findings",
+        Gauge,
+        "findings that nobody has acknowledged or resolved",
+    ),
+    (
+        "ringfence_watch_learning",
+        Gauge,
+        "1 while less was watched than watch.learning asks for",
+    ),
+    ("ringfence_watch_edges", Gauge, "edges in the baseline"),
+    (
+        "ringfence_watch_edges_out_total",
+        Counter,
+        "edges of the baseline given up because newer ones needed the room",
+    ),
+    (
+        "ringfence_watch_records_total",
+        Counter,
+        "flow records that the watch looked at",
+    ),
+    (
+        "ringfence_watch_records_waiting",
+        Gauge,
+        "flow records that wait for the watch",
+    ),
+    (
+        "ringfence_watch_shed_records_total",
+        Counter,
+        "flow records that the watch did not look at because its queue was full",
+    ),
+    (
         "ringfence_policy_epoch",
         Gauge,
         "epoch of the policy in force",

@@ -1,10 +1,10 @@
 //! From the text of a policy to its image, or to everything that is wrong with it. Needs no
 //! dataplane and no state.
 
-use super::InForce;
 use super::members::Sources;
 use super::press::Press;
 use super::proof::Proof;
+use super::{InForce, PolicyService};
 use crate::answers::counted;
 use crate::clock::today;
 use abi::Mode;
@@ -62,25 +62,30 @@ pub(super) fn check_with(
     }
 }
 
-/// Reads and compiles a draft that is not to be published. Takes long for a large policy: call it off the event loop.
-///
-/// # Errors
-/// Every error of the text, by line.
-pub fn draft(
-    text: &str,
-    file: &str,
-    enforce: bool,
-) -> Result<(ValidPolicy, CompiledPolicy), ApiError> {
-    let mut valid = policy::load(text, file, today()).map_err(|errors| invalid(&errors))?;
-    if enforce {
-        valid = policy::simulate::enforced(&valid);
+impl PolicyService {
+    /// Reads and compiles a draft that is not to be published, beside the inventory in force. Takes long for a large
+    /// policy: call it off the event loop.
+    ///
+    /// # Errors
+    /// Every error of the text, by line.
+    pub fn draft(
+        &self,
+        text: &str,
+        file: &str,
+        enforce: bool,
+    ) -> Result<(ValidPolicy, CompiledPolicy), ApiError> {
+        // Any epoch will do: the image is thrown away.
+        let read = Press::default().compile(text, file, 1, &self.sources())?;
+        let mut valid = (*read.valid).clone();
+        if enforce {
+            valid = policy::simulate::enforced(&valid);
+        }
+        let compiled = policy::compile(&valid, 1, today()).map_err(|error| {
+            let message = format!("{file} cannot be compiled: {error}");
+            ApiError::new(ErrorCode::InvalidPolicy, message)
+        })?;
+        Ok((valid, compiled))
     }
-    // Any epoch will do: the image is thrown away.
-    let compiled = policy::compile(&valid, 1, today()).map_err(|error| {
-        let message = format!("{file} cannot be compiled: {error}");
-        ApiError::new(ErrorCode::InvalidPolicy, message)
-    })?;
-    Ok((valid, compiled))
 }
 
 pub(super) fn details(

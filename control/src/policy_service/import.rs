@@ -26,6 +26,7 @@ impl PolicyService {
             author: request.author.clone(),
             note: request.note.clone(),
             peer,
+            breaks: Vec::new(),
         };
         change.check()?;
         let _changing = self.one_at_a_time()?;

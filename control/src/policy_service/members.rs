@@ -174,6 +174,7 @@ impl PolicyService {
             author: "ringfence-control".to_owned(),
             note,
             peer: None,
+            breaks: Vec::new(),
         };
         let again = Some(record);
         self.publish(text, change, again, None).await.map(Some)

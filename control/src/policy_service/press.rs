@@ -180,6 +180,7 @@ impl PolicyService {
             author,
             note,
             peer,
+            breaks: Vec::new(),
         };
         change.check()?;
         let _changing = self.one_at_a_time()?;

@@ -384,6 +384,7 @@ impl PolicyService {
                 author: "ringfence-control".to_owned(),
                 note,
                 peer: None,
+                breaks: Vec::new(),
             };
             let confirmation = lock(&self.current).record.confirmation.clone();
             self.publish(text, change, None, confirmation).await?;

@@ -32,7 +32,10 @@ impl PolicyService {
                     }
                     Some(LinkEvent::Image { epoch, image }) => self.learn_image(epoch, image),
                 },
-                _ = date.tick() => self.expire().await,
+                _ = date.tick() => {
+                    self.keep_counts();
+                    self.expire().await;
+                }
                 () = until(&mut due) => self.act().await,
             }
         }
@@ -91,6 +94,7 @@ impl PolicyService {
             author: "ringfence-control".to_owned(),
             note: why.to_owned(),
             peer: None,
+            breaks: Vec::new(),
         };
         let again = Some(wanted.clone());
         if let Err(error) = self.publish(text, change, again, None).await {
@@ -110,6 +114,7 @@ impl PolicyService {
             author: record.author.clone(),
             note: record.note.clone(),
             peer: None,
+            breaks: Vec::new(),
         };
         let press = Arc::clone(&self.press);
         let sources = match Sources::stored(&lock(&self.store), &record.inventory) {
@@ -161,6 +166,7 @@ impl PolicyService {
             author: "ringfence-control".to_owned(),
             note: "policy.file of the configuration".to_owned(),
             peer: None,
+            breaks: Vec::new(),
         };
         if let Err(error) = self.publish(text, change, None, None).await {
             tracing::error!(%error, details = ?error.details, "policy.file was not applied");

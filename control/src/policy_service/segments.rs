@@ -136,6 +136,7 @@ impl PolicyService {
             author: request.author.clone(),
             note: noted(&request, from, to, lacking),
             peer,
+            breaks: Vec::new(),
         };
         change.check()?;
         let _changing = self.one_at_a_time()?;

@@ -7,6 +7,7 @@
 //! images/<epoch>.image       images of the last epochs, so that old records keep their names
 //! current.json               the revision that was adopted last
 //! pending.json               the one that is being published; renamed to current.json when adopted
+//! candidates.json            policies that are judged beside the one in force, and their counts
 //! quarantines.json           workloads that are held, and until when
 //! epoch                      the highest epoch ever used
 //! log.jsonl, log.head        every change, one line each, and the newest: see `log.rs`
@@ -17,6 +18,7 @@ use super::confirm::Confirmation;
 use super::log::Log;
 use crate::clock::now_ns;
 use api::Ts;
+use api::candidate::Candidate;
 use api::policy::{Outcome, PolicyChange, PolicyLogEntry};
 use api::quarantine::Held;
 use serde::{Deserialize, Serialize};
@@ -267,11 +269,7 @@ impl Store {
             &self.dir.join("epoch"),
             format!("{}\n", record.epoch).as_bytes(),
         )?;
-        let revision = self.revision_path(&record.revision);
-        // A damaged text is mended by applying it again.
-        if Self::read_optional(&revision)?.as_deref() != Some(text.as_bytes()) {
-            self.write(&revision, text.as_bytes())?;
-        }
+        self.keep_text(&record.revision, text)?;
         self.write(&self.image_path(record.epoch), image)?;
         let json = serde_json::to_vec_pretty(record).unwrap_or_default();
         self.write(&self.dir.join("pending.json"), &json)?;
@@ -307,6 +305,39 @@ impl Store {
             None
         })
         .unwrap_or_default()
+    }
+
+    /// Candidates; none where the file cannot be read, which is told.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let path = self.dir.join("candidates.json");
+        let read = Self::read_optional(&path).and_then(|bytes| {
+            let read = bytes.map(|bytes| serde_json::from_slice(&bytes));
+            read.transpose().map_err(|error| StoreError::Damaged {
+                path,
+                what: error.to_string(),
+            })
+        });
+        read.unwrap_or_else(|error| {
+            tracing::error!(%error, "candidates are not judged");
+            None
+        })
+        .unwrap_or_default()
+    }
+
+    /// Keeps candidates.
+    pub(super) fn keep_candidates(&self, all: &[Candidate]) -> Result<(), StoreError> {
+        let json = serde_json::to_vec_pretty(all).unwrap_or_default();
+        self.write(&self.dir.join("candidates.json"), &json)
+    }
+
+    /// Keeps a text under its hash.
+    pub(super) fn keep_text(&self, revision: &str, text: &str) -> Result<(), StoreError> {
+        let path = self.revision_path(revision);
+        // A damaged text is mended by writing it again.
+        if Self::read_optional(&path)?.as_deref() != Some(text.as_bytes()) {
+            self.write(&path, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Keeps who is held.

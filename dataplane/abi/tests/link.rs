@@ -59,7 +59,7 @@ fn frames_have_the_documented_bytes() {
         package_version: "0.1.0".to_owned(),
     });
     let mut expected = b"RFL1\x01\0\0\0\x21\0\0\0\0\0\0\0".to_vec();
-    expected.extend_from_slice(b"\x02\0\0\0\x01\0\0\0\x04\x03\x02\x010123456789abcdef0.1.0");
+    expected.extend_from_slice(b"\x03\0\0\0\x01\0\0\0\x04\x03\x02\x010123456789abcdef0.1.0");
     assert_eq!(frame(&hello), expected);
 
     let adopted = Message::Adopted {

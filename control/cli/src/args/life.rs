@@ -37,6 +37,9 @@ pub struct TermsArgs {
     /// Refuse where another revision than this one is in force; 4 or more of its digits are enough
     #[arg(long, value_name = "REVISION")]
     pub if_revision: Option<String>,
+    /// This invariant may be broken; kept in the policy log; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub break_invariant: Vec<String>,
 }
 
 /// `ringfence policy confirm`

@@ -1,6 +1,7 @@
 //! One printer for every answer of the API: values in, a [`Page`](crate::page::Page) out.
 
 mod accounting;
+mod candidate;
 mod capacity;
 mod doctor;
 mod explain;
@@ -17,8 +18,10 @@ mod stages;
 mod status;
 pub mod suggest;
 mod top;
+pub mod watch;
 
 pub use accounting::accounting;
+pub use candidate::{candidate_added, candidate_removed, candidates, changed_header, changed_line};
 pub use capacity::capacity;
 pub use doctor::{doctor, doctor_summary};
 pub use explain::{explain, explain_flow};
