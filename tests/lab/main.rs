@@ -14,6 +14,7 @@ mod policy_changes;
 mod polling;
 mod port_links;
 mod second_appliance;
+mod story;
 mod two_workers;
 mod verdicts;
 
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 12] = [
+    let groups: [Vec<Promise>; 13] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         live_flows::promises(),
         port_links::promises(),
         two_workers::promises(),
+        story::promises(),
     ];
     let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-/// Compares an output with the text kept in `tests/golden/NAME.txt`.
+/// Compares an output with the text kept in `tests/golden/NAME`.
 ///
 /// # Panics
 /// At the first line that differs, with both texts; or if the file cannot be read or written.
@@ -13,7 +13,7 @@ use std::path::Path;
 pub fn assert_golden(name: &str, output: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("golden")
-        .join(format!("{name}.txt"));
+        .join(name);
     if std::env::var_os("RINGFENCE_GOLDEN").is_some_and(|word| word == "write") {
         std::fs::write(&path, output).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         return;
