@@ -53,7 +53,6 @@ step counts 1500 "$cargo" test -q --release --locked -p ringfence-perf --test in
 step no-dpdk 900 "$cargo" check -q --locked --no-default-features
 if [ "$built" = 0 ]; then
     step truth 1800 "$cargo" test -q --locked -p ringfence-tests --test truth --test simulate -- --nocapture
-    step watch 600 "$cargo" test -q --locked -p ringfence-tests --test watch -- --nocapture
     step lab 1500 "$cargo" test -q --locked -p ringfence-tests --test lab
 fi
 

@@ -10,6 +10,7 @@ mod watch;
 pub use judge::{Judged, judge};
 pub use watch::{Changed, ChangedBatch};
 
+use crate::lock::lock;
 use crate::recent::Batch;
 use abi::FlowRecord;
 use abi::record::RecordKind;
@@ -19,7 +20,7 @@ use policy::CompiledPolicy;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// Batches that wait to be judged; of further ones the records are counted as lost.
@@ -31,10 +32,6 @@ const LIVE_MAX: usize = 4_000_000;
 const WATCH_BATCHES_MAX: usize = 256;
 /// Watchers of one candidate.
 pub const WATCHERS_MAX: usize = 8;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A candidate that is judged.
 #[derive(Debug)]

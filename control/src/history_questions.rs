@@ -20,24 +20,19 @@ pub const LIMIT_DEFAULT: u64 = 100;
 /// Rows of the largest where the question says nothing.
 const TOP_DEFAULT: u64 = 20;
 
-impl From<HistoryError> for ApiErrorOf {
-    fn from(error: HistoryError) -> Self {
+/// Tells an error of history as the API does.
+///
+/// # Errors
+/// What history said, under the code that clients know.
+pub fn told<T>(asked: Result<T, HistoryError>) -> Result<T, ApiError> {
+    asked.map_err(|error| {
         let code = match &error {
             HistoryError::NotKept { .. } | HistoryError::Sql { .. } => ErrorCode::BadRequest,
             HistoryError::Off => ErrorCode::NotFound,
             HistoryError::File { .. } | HistoryError::Engine { .. } => ErrorCode::Storage,
         };
-        Self(ApiError::new(code, error.to_string()))
-    }
-}
-
-/// An error of history as the API tells it.
-#[derive(Debug)]
-pub struct ApiErrorOf(pub ApiError);
-
-/// Tells an error of history as the API does.
-pub fn told<T>(asked: Result<T, HistoryError>) -> Result<T, ApiError> {
-    asked.map_err(|error| ApiErrorOf::from(error).0)
+        ApiError::new(code, error.to_string())
+    })
 }
 
 /// A time, or a length of time before now: `2026-01-31T12:00:00Z`, nanoseconds, `30d`, `12h`.

@@ -7,12 +7,13 @@ use crate::app::Namer;
 use crate::clock::now_ns;
 use crate::config::{HistoryConfig, WhenFull};
 use crate::dataplane::Dataplane;
+use crate::lock::lock;
 use crate::names::Registry;
 use crate::recent::Batch;
 use history::History;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -176,10 +177,6 @@ impl HistoryWriter {
             debug_assert!(ended.is_ok(), "the thread of history panicked");
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Work {

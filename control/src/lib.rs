@@ -18,6 +18,7 @@ pub mod flow;
 pub mod history_questions;
 pub mod history_writer;
 pub mod inventory;
+mod lock;
 pub mod metrics;
 pub mod names;
 pub mod naming;

@@ -32,6 +32,7 @@ use crate::candidates::Candidates;
 use crate::clock::{now_ns, today_days};
 use crate::config::Config;
 use crate::dataplane::{Adoption, Dataplane, Link, LinkEvent, PublishError};
+use crate::lock::lock;
 use crate::names::{Dictionary, EPOCHS_MAX, Registry};
 use api::Ts;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
@@ -47,7 +48,7 @@ use policy::{CompiledPolicy, ValidPolicy};
 use press::{Press, compile_aside};
 use quarantine::{Carried, HeldList};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use store::{NOTE_BYTES_MAX, PolicyRecord, Store, hash_hex};
 use tokio::sync::watch;
@@ -179,10 +180,6 @@ struct Prepared {
     record: PolicyRecord,
     /// What became of the text before it was published.
     notes: Vec<ErrorDetail>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl From<StoreError> for ApiError {

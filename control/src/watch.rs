@@ -18,6 +18,7 @@ use crate::app::Namer;
 use crate::clock::now_ns;
 use crate::config::{Config, WatchConfig};
 use crate::dataplane::Dataplane;
+use crate::lock::lock;
 use crate::names::Registry;
 use crate::recent::Batch;
 use api::filter::Filter;
@@ -29,7 +30,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -107,10 +108,6 @@ struct Work {
     dataplane: Arc<Dataplane>,
     learning_ns: u64,
     told: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watch {

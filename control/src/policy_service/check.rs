@@ -74,12 +74,11 @@ impl PolicyService {
         file: &str,
         enforce: bool,
     ) -> Result<(ValidPolicy, CompiledPolicy), ApiError> {
-        // Any epoch will do: the image is thrown away.
-        let read = Press::default().compile(text, file, 1, &self.sources())?;
-        let mut valid = (*read.valid).clone();
+        let (mut valid, _) = Press::default().load(text, file, today(), &self.sources())?;
         if enforce {
             valid = policy::simulate::enforced(&valid);
         }
+        // Any epoch will do: the image is thrown away.
         let compiled = policy::compile(&valid, 1, today()).map_err(|error| {
             let message = format!("{file} cannot be compiled: {error}");
             ApiError::new(ErrorCode::InvalidPolicy, message)

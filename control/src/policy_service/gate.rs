@@ -1,7 +1,6 @@
 //! What stands between a policy and its publication: the invariants that it states itself.
 
-use super::proof::Proof;
-use super::{Change, InForce, PolicyService};
+use super::{Change, InForce, PolicyService, proof};
 use api::error::{ApiError, ErrorCode, ErrorDetail};
 use api::policy::PolicyChange;
 use api::reach::BrokenInvariant;
@@ -28,7 +27,7 @@ const fn hold(kind: Option<PolicyChange>) -> Option<Hold> {
 
 async fn broken(in_force: &InForce) -> Result<Vec<BrokenInvariant>, ApiError> {
     let compiled = Arc::clone(&in_force.compiled);
-    tokio::task::spawn_blocking(move || Proof::of(&compiled).broken)
+    tokio::task::spawn_blocking(move || proof::broken(&compiled))
         .await
         .map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))
 }

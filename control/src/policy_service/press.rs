@@ -84,7 +84,8 @@ pub(super) async fn compile_aside(
 }
 
 impl Press {
-    fn load(
+    /// Reads a text, with the inventory beside it.
+    pub(super) fn load(
         &mut self,
         text: &str,
         file: &str,

@@ -27,6 +27,13 @@ impl Proof {
     }
 }
 
+/// What a policy breaks as it is meant. Takes long for a large policy: call it off the event loop.
+pub(super) fn broken(compiled: &CompiledPolicy) -> Vec<BrokenInvariant> {
+    let meant = prove(compiled, View::Intended);
+    let file = &compiled.policy().file;
+    meant.iter().map(|broken| told(file, broken)).collect()
+}
+
 fn sentence(broken: &policy::BrokenInvariant) -> String {
     let policy::BrokenInvariant {
         name,
