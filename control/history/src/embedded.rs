@@ -18,6 +18,7 @@ mod flow_columns;
 mod journal;
 mod maintain;
 mod names;
+mod nothing;
 mod parquet_file;
 mod plan;
 mod questions;

@@ -5,6 +5,7 @@
 
 use super::disk::failed;
 use super::files::StoredFile;
+use super::nothing;
 use crate::HistoryError;
 use crate::answer::Value;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray};
@@ -61,12 +62,13 @@ pub(super) fn engine(error: impl std::fmt::Display) -> HistoryError {
     }
 }
 
-/// Dictionaries are how texts lie in memory; questions see texts.
+/// Dictionaries are how texts lie in memory; questions see texts, and `NULL` where a file lacks a column.
 fn asked_schema(stored: &Schema) -> SchemaRef {
     let field = |field: &Arc<Field>| match field.data_type() {
         DataType::Dictionary(..) => Field::new(field.name(), DataType::Utf8View, false),
-        other => Field::new(field.name(), other.clone(), field.is_nullable()),
+        other => Field::new(field.name(), other.clone(), false),
     };
+    let field = |stored: &Arc<Field>| field(stored).with_nullable(nothing::may_lack(stored.name()));
     Arc::new(Schema::new(
         stored.fields().iter().map(field).collect::<Vec<_>>(),
     ))

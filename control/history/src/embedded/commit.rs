@@ -1,9 +1,10 @@
 //! Changing files: a flush, and what every change has in common.
 
 use super::disk;
-use super::files::{Held, StoredFile, Tier, file_path};
+use super::files::{StoredFile, Tier, file_path};
 use super::journal::{Commit, Journal};
-use super::parquet_file::{self, Effort};
+use super::nothing;
+use super::parquet_file::{self, Content, Effort};
 use super::state::{Frozen, by_hour, held};
 use super::totals::Totals;
 use super::{EmbeddedHistory, count, lock};
@@ -77,8 +78,15 @@ impl Writer {
         for (tier, batch) in tiers {
             for (hour, part) in by_hour(batch, tier)? {
                 let held = held(&part, tier, tier.partition_of(hour))?;
-                let file = self.write(root, tier, false, Effort::Quick, held, pieces(part))?;
-                change.add.push(file);
+                let content = Content {
+                    tier,
+                    effort: Effort::Quick,
+                    held: &held,
+                    columns: nothing::needed(&part),
+                };
+                change
+                    .add
+                    .push(self.write(root, false, &content, pieces(part))?);
             }
         }
         Ok(())
@@ -88,24 +96,22 @@ impl Writer {
     pub(super) fn write(
         &mut self,
         root: &Path,
-        tier: Tier,
         rolled: bool,
-        effort: Effort,
-        held: Held,
+        content: &Content<'_>,
         batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
     ) -> Result<StoredFile, HistoryError> {
         let id = self.next_id;
         self.next_id += 1;
-        let path = file_path(tier, held.partition, id, rolled);
-        let bytes = parquet_file::write(&root.join(&path), tier, effort, &held, batches)?;
+        let path = file_path(content.tier, content.held.partition, id, rolled);
+        let bytes = parquet_file::write(&root.join(&path), content, batches)?;
         Ok(StoredFile {
-            tier,
+            tier: content.tier,
             id,
             rolled,
             root: root.to_owned(),
             path,
             bytes,
-            held,
+            held: content.held.clone(),
             gone: Mutex::new(None),
         })
     }

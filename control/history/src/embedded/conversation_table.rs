@@ -1,6 +1,7 @@
 //! Conversations being added up: from flow records as they come, and from conversations that are rolled up or merged.
 
 use super::flow_columns::{Rows, SharedIds, odd, schema_of, split_ns, text_column};
+use super::nothing;
 use super::texts::Texts;
 use crate::HistoryError;
 use crate::question::{KEY_COLUMNS, SUM_COLUMNS};
@@ -70,6 +71,7 @@ pub(super) static CONVERSATION_SCHEMA: LazyLock<SchemaRef> =
 pub(super) fn conversations_view(stored: &str, interval_s: u32) -> String {
     let unsigned = |text: &str| format!("CAST({text} AS BIGINT UNSIGNED)");
     let million = unsigned("1000000");
+    let column_of = |column: &str| nothing::or_nothing(&CONVERSATION_SCHEMA, column);
     let columns: Vec<String> = KEY_COLUMNS
         .iter()
         .chain(&["first_ns", "last_ns"])
@@ -79,14 +81,17 @@ pub(super) fn conversations_view(stored: &str, interval_s: u32) -> String {
             "first_ns" => format!(
                 "{} * {million} + {} AS first_ns",
                 unsigned("start_s * 1000 + first_ms"),
-                unsigned("first_sub_ns")
+                unsigned(&column_of("first_sub_ns"))
             ),
             "last_ns" => format!(
                 "{} * {million} + {} AS last_ns",
                 unsigned("start_s * 1000 + first_ms + span_ms"),
-                unsigned("last_sub_ns")
+                unsigned(&column_of("last_sub_ns"))
             ),
-            column => column.to_owned(),
+            column => match nothing::may_lack(column) {
+                true => format!("{} AS {column}", column_of(column)),
+                false => column.to_owned(),
+            },
         })
         .collect();
     format!("SELECT {} FROM {stored}", columns.join(", "))
@@ -101,6 +106,8 @@ struct Key {
     port: u16,
 }
 
+type Hash = foldhash::fast::RandomState;
+
 #[derive(Clone, Copy, Debug)]
 struct Added {
     first_ns: u64,
@@ -112,14 +119,39 @@ struct Added {
 #[derive(Debug)]
 pub(super) struct ConversationTable {
     interval_s: u64,
-    added: HashMap<Key, Added, foldhash::fast::RandomState>,
+    added: HashMap<Key, Added, Hash>,
+}
+
+/// The conversations in the order in which they are kept.
+fn sorted(added: HashMap<Key, Added, Hash>, order: &[u32]) -> Vec<(Key, Added)> {
+    let place = |id: u32| -> u64 {
+        let index = usize::try_from(id).unwrap_or(usize::MAX);
+        order.get(index).copied().unwrap_or(u32::MAX).into()
+    };
+    let mut places: Vec<([u64; 4], &Key, &Added)> = added
+        .iter()
+        .map(|(key, added)| {
+            let ends = place(key.ids.src) << 32 | place(key.ids.dst);
+            let service = u64::from(key.proto) << 16 | u64::from(key.port);
+            ([ends, service, key.start_s, added.first_ns], key, added)
+        })
+        .collect();
+    places.sort_unstable_by_key(|(place, ..)| *place);
+    let rows = places.iter().map(|(_, key, added)| (**key, **added));
+    rows.collect()
 }
 
 impl ConversationTable {
     pub(super) fn new(interval_s: u32) -> Self {
+        Self::with_room(interval_s, 0)
+    }
+
+    /// One that `rows` fit into.
+    pub(super) fn with_room(interval_s: u32, rows: u64) -> Self {
+        let rows = usize::try_from(rows).unwrap_or(0);
         Self {
             interval_s: u64::from(interval_s.max(1)),
-            added: HashMap::default(),
+            added: HashMap::with_capacity_and_hasher(rows, Hash::default()),
         }
     }
 
@@ -152,29 +184,23 @@ impl ConversationTable {
         self.add(key, &added);
     }
 
-    /// Adds conversations of an interval that this one's is a multiple of. Columns are those of
-    /// [`CONVERSATION_SCHEMA`].
-    pub(super) fn add_batch(
-        &mut self,
-        texts: &mut Texts,
-        batch: &RecordBatch,
-    ) -> Result<(), HistoryError> {
-        let stored = Stored::new(texts, batch)?;
-        for row in 0..batch.num_rows() {
+    /// Adds conversations of an interval that this one's is a multiple of.
+    pub(super) fn add_stored(&mut self, stored: &Stored<'_>) {
+        for row in 0..stored.rows {
             let (mut key, added) = stored.row(row);
             key.start_s -= key.start_s % self.interval_s;
             self.add(key, &added);
         }
-        Ok(())
     }
 
     /// The conversations as a batch, by source, destination and service, then time: what one host did lies together.
-    pub(super) fn batch(&self, texts: &Texts) -> Result<RecordBatch, HistoryError> {
-        let mut rows: Vec<(&Key, &Added)> = self.added.iter().collect();
-        rows.sort_unstable_by_key(|(key, added)| {
-            let (src, dst) = (texts.get(key.ids.src), texts.get(key.ids.dst));
-            (src, dst, key.proto, key.port, key.start_s, added.first_ns)
-        });
+    /// `order` is that of `texts`.
+    pub(super) fn into_batch(
+        self,
+        texts: &Texts,
+        order: &[u32],
+    ) -> Result<RecordBatch, HistoryError> {
+        let rows = sorted(self.added, order);
         let values = Arc::new(texts.values());
         let id = |of: fn(&SharedIds) -> u32| -> Result<ArrayRef, HistoryError> {
             let ids = UInt32Array::from_iter_values(rows.iter().map(|(key, _)| of(&key.ids)));
@@ -243,20 +269,23 @@ fn port_of(flow: &Flow) -> u16 {
 }
 
 /// Rows as they are kept, with the ids that their texts have in another dictionary.
-struct Stored<'b> {
+#[derive(Debug)]
+pub(super) struct Stored<'b> {
+    rows: usize,
     texts: Vec<(&'b UInt32Array, Vec<u32>)>,
     small: Vec<&'b Int64Array>,
     large: Vec<&'b UInt64Array>,
 }
 
 impl<'b> Stored<'b> {
-    fn new(texts: &mut Texts, batch: &'b RecordBatch) -> Result<Self, HistoryError> {
+    pub(super) fn new(texts: &mut Texts, batch: &'b RecordBatch) -> Result<Self, HistoryError> {
         let column = |name: &str| {
             batch
                 .column_by_name(name)
                 .ok_or_else(|| odd(format!("there is no column {name}")))
         };
         let mut stored = Self {
+            rows: batch.num_rows(),
             texts: Vec::with_capacity(TEXTS.len()),
             small: Vec::with_capacity(SMALL.len()),
             large: Vec::with_capacity(LARGE.len()),

@@ -3,6 +3,7 @@
 //! Times are kept as milliseconds and the nanoseconds beside them: where a clock counts milliseconds the second column
 //! is constant and costs nothing. The last packet is kept as its distance from the first.
 
+use super::nothing;
 use super::texts::{Texts, word_ids};
 use crate::HistoryError;
 use crate::question::FLOW_COLUMNS;
@@ -139,6 +140,7 @@ pub(super) static FLOW_SCHEMA: LazyLock<SchemaRef> =
 /// The table `flows` as questions see it, over the columns that are kept.
 pub(super) fn flows_view(stored: &str) -> String {
     let unsigned = |text: &str| format!("CAST({text} AS BIGINT UNSIGNED)");
+    let column_of = |column: &str| nothing::or_nothing(&FLOW_SCHEMA, column);
     let columns: Vec<String> = FLOW_COLUMNS
         .iter()
         .map(|column| match *column {
@@ -146,16 +148,19 @@ pub(super) fn flows_view(stored: &str) -> String {
                 "{} * {} + {} AS first_ns",
                 unsigned("first_ms"),
                 unsigned("1000000"),
-                unsigned("first_sub_ns")
+                unsigned(&column_of("first_sub_ns"))
             ),
             "last_ns" => format!(
                 "{} * {} + {} AS last_ns",
                 unsigned("first_ms + span_ms"),
                 unsigned("1000000"),
-                unsigned("last_sub_ns")
+                unsigned(&column_of("last_sub_ns"))
             ),
             "flow_id" => "hex16(flow_id) AS flow_id".to_owned(),
-            column => column.to_owned(),
+            column => match nothing::may_lack(column) {
+                true => format!("{} AS {column}", column_of(column)),
+                false => column.to_owned(),
+            },
         })
         .collect();
     format!("SELECT {} FROM {stored}", columns.join(", "))

@@ -1,15 +1,17 @@
 //! Maintenance: roll up, merge, let go. Each step is one commit: a kill in its middle changes nothing, or everything.
 
 use super::commit::{Change, Writer, pieces};
-use super::conversation_table::ConversationTable;
+use super::conversation_table::{ConversationTable, Stored};
 use super::files::{HOUR_NS, Held, StoredFile, Tier};
-use super::parquet_file::{self, Effort};
+use super::nothing;
+use super::parquet_file::{self, Content, Effort};
 use super::state::{Snapshot, held};
 use super::texts::Texts;
 use super::totals::Totals;
 use super::{EmbeddedHistory, lock};
 use crate::{HistoryError, INTERVAL_S, LONG_INTERVAL_S};
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 
 /// Small files of one partition that are merged while rows still come.
@@ -84,7 +86,7 @@ impl Writer {
                     rolled: false,
                     effort: Effort::Quick,
                 };
-                writer.add_up(engine, &output, &small, change)
+                writer.add_up(engine, &[output], &small, change)
             };
             return self.replace(engine, &small, merged);
         }
@@ -100,10 +102,9 @@ impl Writer {
                 rolled,
                 effort: Effort::Thorough,
             };
-            if stays {
-                writer.add_up(engine, &output(Tier::Short, true), &files, change)?;
-            }
-            writer.add_up(engine, &output(Tier::Long, false), &parts, change)
+            let outputs = [output(Tier::Long, false), output(Tier::Short, true)];
+            let outputs = if stays { &outputs } else { &outputs[..1] };
+            writer.add_up(engine, outputs, &files, change)
         })
     }
 
@@ -129,7 +130,7 @@ impl Writer {
             effort: Effort::Thorough,
         };
         self.replace(engine, &files, |writer, change| {
-            writer.add_up(engine, &output, &files, change)
+            writer.add_up(engine, &[output], &files, change)
         })
     }
 
@@ -182,36 +183,60 @@ impl Writer {
                 error.into_iter().chain(batches.into_iter().flatten())
             };
             let batches = small.iter().flat_map(read);
-            let root = &engine.root;
-            let file = writer.write(root, Tier::Flows, false, Effort::Thorough, total, batches)?;
+            let columns: Result<Vec<SchemaRef>, HistoryError> = small
+                .iter()
+                .map(|file| parquet_file::columns(&file.full_path(), Tier::Flows))
+                .collect();
+            let content = Content {
+                tier: Tier::Flows,
+                effort: Effort::Thorough,
+                held: &total,
+                columns: nothing::in_any(&parquet_file::schema(Tier::Flows), &columns?),
+            };
+            let file = writer.write(&engine.root, false, &content, batches)?;
             change.add.push(file);
             Ok(())
         })
     }
 
-    /// Adds conversations of files up into one file.
+    /// Adds conversations of files up into a file for each output; what was rolled up before, into the short tier alone.
     fn add_up(
         &mut self,
         engine: &EmbeddedHistory,
-        output: &Output,
+        outputs: &[Output],
         files: &[Arc<StoredFile>],
         change: &mut Change,
     ) -> Result<(), HistoryError> {
         let mut texts = Texts::default();
-        let mut table = ConversationTable::new(match output.tier {
-            Tier::Long => LONG_INTERVAL_S,
-            Tier::Flows | Tier::Short => INTERVAL_S,
-        });
+        let rows: u64 = files.iter().map(|f| f.held.rows).sum();
+        let mut tables: Vec<ConversationTable> = outputs
+            .iter()
+            .map(|output| ConversationTable::with_room(output.interval_s(), rows))
+            .collect();
         for file in files {
             for batch in parquet_file::read(&file.full_path(), file.tier)? {
-                table.add_batch(&mut texts, &batch?)?;
+                let batch = batch?;
+                let stored = Stored::new(&mut texts, &batch)?;
+                for (output, table) in outputs.iter().zip(&mut tables) {
+                    if !file.rolled || output.rolled {
+                        table.add_stored(&stored);
+                    }
+                }
             }
         }
-        let batch: RecordBatch = table.batch(&texts)?;
-        let held = held(&batch, output.tier, output.partition)?;
-        let (root, rolled, effort) = (&engine.root, output.rolled, output.effort);
-        let file = self.write(root, output.tier, rolled, effort, held, pieces(batch))?;
-        change.add.push(file);
+        let order = texts.order();
+        for (output, table) in outputs.iter().zip(tables) {
+            let batch: RecordBatch = table.into_batch(&texts, &order)?;
+            let held = held(&batch, output.tier, output.partition)?;
+            let content = Content {
+                tier: output.tier,
+                effort: output.effort,
+                held: &held,
+                columns: nothing::needed(&batch),
+            };
+            let file = self.write(&engine.root, output.rolled, &content, pieces(batch))?;
+            change.add.push(file);
+        }
         Ok(())
     }
 
@@ -294,6 +319,15 @@ struct Output {
     partition: u64,
     rolled: bool,
     effort: Effort,
+}
+
+impl Output {
+    const fn interval_s(&self) -> u32 {
+        match self.tier {
+            Tier::Long => LONG_INTERVAL_S,
+            Tier::Flows | Tier::Short => INTERVAL_S,
+        }
+    }
 }
 
 fn snapshot(engine: &EmbeddedHistory) -> Result<Snapshot, HistoryError> {

@@ -4,12 +4,14 @@ use super::conversation_table::{self, CONVERSATION_SCHEMA};
 use super::disk::{self, failed};
 use super::files::{Held, Tier};
 use super::flow_columns::{self, FLOW_SCHEMA};
+use super::nothing;
 use crate::HistoryError;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -18,15 +20,19 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Key in the footer under which a file says what it holds.
 const HELD_KEY: &str = "ringfence.held";
 /// Rows of a row group.
 const GROUP_ROWS_MAX: usize = 1 << 20;
 /// Rows of a batch that is read.
-const BATCH_ROWS: usize = 16_384;
+const BATCH_ROWS: usize = 65_536;
 /// Bytes of a dictionary of one column in one row group; beyond, values are written one by one.
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
+
+/// Columns by whose least and largest values a question leaves pages out.
+const PRUNED: &[&str] = &["src", "dst", "start_s", "first_ms"];
 
 /// How hard a file is compressed.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +43,16 @@ pub(super) enum Effort {
     Thorough,
 }
 
+/// What a file is to hold.
+#[derive(Debug)]
+pub(super) struct Content<'h> {
+    pub tier: Tier,
+    pub effort: Effort,
+    pub held: &'h Held,
+    /// The columns that it has.
+    pub columns: SchemaRef,
+}
+
 pub(super) fn schema(tier: Tier) -> SchemaRef {
     match tier {
         Tier::Flows => SchemaRef::clone(&FLOW_SCHEMA),
@@ -44,21 +60,21 @@ pub(super) fn schema(tier: Tier) -> SchemaRef {
     }
 }
 
-fn properties(tier: Tier, effort: Effort, held: &Held) -> Result<WriterProperties, HistoryError> {
-    let level = match effort {
+fn properties(content: &Content<'_>) -> Result<WriterProperties, HistoryError> {
+    let level = match content.effort {
         Effort::Quick => 1,
         Effort::Thorough => 6,
     };
     let level = ZstdLevel::try_new(level).map_err(engine("compress"))?;
-    let held = serde_json::to_string(held).map_err(engine("describe a file"))?;
+    let held = serde_json::to_string(content.held).map_err(engine("describe a file"))?;
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_statistics_enabled(EnabledStatistics::None)
         .set_key_value_metadata(Some(vec![KeyValue::new(HELD_KEY.to_owned(), held)]));
-    let (counting, scattered) = match tier {
+    let (counting, scattered) = match content.tier {
         Tier::Flows => (flow_columns::COUNTING, flow_columns::SCATTERED),
         Tier::Short | Tier::Long => (&[] as &[&str], conversation_table::SCATTERED),
     };
@@ -71,9 +87,12 @@ fn properties(tier: Tier, effort: Effort, held: &Held) -> Result<WriterPropertie
             let path = ColumnPath::from(*column);
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk)
                 .set_column_encoding(path, encoding);
         }
+    }
+    for column in PRUNED {
+        properties = properties
+            .set_column_statistics_enabled(ColumnPath::from(*column), EnabledStatistics::Page);
     }
     Ok(properties.build())
 }
@@ -91,13 +110,11 @@ fn engine<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> History
 /// The disk is full or fails, or `batches` failed.
 pub(super) fn write(
     path: &Path,
-    tier: Tier,
-    effort: Effort,
-    held: &Held,
+    content: &Content<'_>,
     batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
 ) -> Result<u64, HistoryError> {
     let tmp = disk::tmp_of(path);
-    let written = write_tmp(&tmp, tier, effort, held, batches);
+    let written = write_tmp(&tmp, content, batches);
     if written.is_err() {
         disk::remove(&tmp);
     }
@@ -106,9 +123,7 @@ pub(super) fn write(
 
 fn write_tmp(
     tmp: &Path,
-    tier: Tier,
-    effort: Effort,
-    held: &Held,
+    content: &Content<'_>,
     batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
 ) -> Result<u64, HistoryError> {
     if let Some(dir) = tmp.parent()
@@ -119,13 +134,13 @@ fn write_tmp(
     let file = File::create(tmp).map_err(failed("create", tmp))?;
     // Readers of any kind see plain text: the schema in memory, with its dictionaries, is not told.
     let options = ArrowWriterOptions::new()
-        .with_properties(properties(tier, effort, held)?)
+        .with_properties(properties(content)?)
         .with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(file, schema(tier), options)
+    let mut writer = ArrowWriter::try_new_with_options(file, Arc::clone(&content.columns), options)
         .map_err(engine("write a file of rows"))?;
     for batch in batches {
         writer
-            .write(&batch?)
+            .write(&nothing::only(&batch?, &content.columns)?)
             .map_err(engine("write a file of rows"))?;
     }
     let file = writer
@@ -139,9 +154,24 @@ fn write_tmp(
 /// Opens a file and reads its footer.
 fn open(path: &Path, tier: Tier) -> Result<ParquetRecordBatchReaderBuilder<File>, HistoryError> {
     let file = File::open(path).map_err(failed("open", path))?;
-    let options = ArrowReaderOptions::new().with_schema(schema(tier));
-    ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
-        .map_err(engine("read the footer of a file"))
+    let read = engine("read the footer of a file");
+    let plain = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(read)?;
+    // Texts are read as dictionaries, as they were written.
+    let columns = nothing::in_any(&schema(tier), &[Arc::clone(plain.schema())]);
+    let options = ArrowReaderOptions::new().with_schema(columns);
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options)
+        .map_err(engine("read the footer of a file"))?;
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(
+        file, metadata,
+    ))
+}
+
+/// The columns that a file has.
+///
+/// # Errors
+/// As [`held`].
+pub(super) fn columns(path: &Path, tier: Tier) -> Result<SchemaRef, HistoryError> {
+    Ok(Arc::clone(open(path, tier)?.schema()))
 }
 
 /// What a file says of itself.
@@ -181,7 +211,10 @@ pub(super) fn read(
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(engine("read a file of rows"))?;
-    Ok(reader.map(|batch| batch.map_err(engine("read a file of rows"))))
+    let whole = schema(tier);
+    Ok(reader.map(move |batch| {
+        nothing::with_all(&batch.map_err(engine("read a file of rows"))?, &whole)
+    }))
 }
 
 /// Reads everything, to see whether it can be read.

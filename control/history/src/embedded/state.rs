@@ -1,6 +1,6 @@
 //! What is in memory: rows that are not on disk yet, and the list of files.
 
-use super::conversation_table::ConversationTable;
+use super::conversation_table::{ConversationTable, Stored};
 use super::files::{Catalog, HOUR_NS, Held, Tier};
 use super::flow_columns::{FLOW_SCHEMA, FlowColumns, MS_NS, odd};
 use super::texts::Texts;
@@ -47,7 +47,8 @@ impl Hot {
 
     /// The rows, which nothing is added to any more.
     fn freeze(self) -> Result<Frozen, HistoryError> {
-        let conversations = self.conversations.batch(&self.texts)?;
+        let order = self.texts.order();
+        let conversations = self.conversations.into_batch(&self.texts, &order)?;
         Ok(Frozen {
             rows: self.flows.rows(),
             flows: self.flows.into_batch(&self.texts)?,
@@ -78,9 +79,10 @@ impl Frozen {
         let mut texts = Texts::default();
         let mut table = ConversationTable::new(INTERVAL_S);
         for frozen in all {
-            table.add_batch(&mut texts, &frozen.conversations)?;
+            table.add_stored(&Stored::new(&mut texts, &frozen.conversations)?);
         }
-        let conversations = table.batch(&texts)?;
+        let order = texts.order();
+        let conversations = table.into_batch(&texts, &order)?;
         Ok(Arc::new(Self {
             rows: all.iter().map(|f| f.rows).sum(),
             flows: concat_batches(&FLOW_SCHEMA, all.iter().map(|f| &f.flows)).map_err(odd)?,

@@ -104,6 +104,19 @@ impl Texts {
             .map_or("", |text| text)
     }
 
+    /// The place of each text among all, in the order of the alphabet.
+    pub(super) fn order(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = (0..).take(self.texts.len()).collect();
+        ids.sort_unstable_by_key(|id| self.get(*id));
+        let mut order = vec![0; ids.len()];
+        for (place, id) in (0..).zip(ids) {
+            if let Some(of_id) = usize::try_from(id).ok().and_then(|i| order.get_mut(i)) {
+                *of_id = place;
+            }
+        }
+        order
+    }
+
     /// As values of dictionary columns.
     pub(super) fn values(&self) -> StringArray {
         StringArray::from_iter_values(&self.texts)
