@@ -234,6 +234,7 @@ impl Judging {
                 uncertain: before.uncertain + get(&self.counts.uncertain),
                 lost_records: before.lost_records
                     + get(&shared.lost).saturating_sub(self.lost_before),
+                watch_shed: before.watch_shed + get(&self.counts.watch_shed),
             },
             watchers: present as u64,
             ..self.about.clone()

@@ -269,6 +269,25 @@ mod tests {
     }
 
     #[test]
+    fn services_are_called_as_the_policy_language_writes_them() {
+        let ports = [6, 17, 132].map(|proto| (proto, 443, 443));
+        let types = [1, 58].into_iter().flat_map(|proto| {
+            (0..=u8::MAX).map(move |kind| {
+                let low = u16::from(kind) << 8;
+                (proto, low, low | 0xff)
+            })
+        });
+        for (proto, low, high) in ports.into_iter().chain(types) {
+            let port = policy::Port {
+                proto: Some(proto),
+                low,
+                high,
+            };
+            assert_eq!(api::label::service_word(proto, low), port.to_string());
+        }
+    }
+
+    #[test]
     fn a_record_of_zeros_is_not_readable() {
         let zeros = <FlowRecord as zerocopy::FromZeros>::new_zeroed();
         assert!(!is_readable(&zeros));

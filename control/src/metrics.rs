@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::dataplane::{DataplaneView, port_role};
 use abi::stats::name_of;
 use abi::{Reason, Stage};
+use api::candidate::Turn;
 use api::status::DataplaneState;
 use api::watch::FindingKind;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
@@ -94,6 +95,7 @@ fn update(app: &App) {
     update_rules(app);
     update_history(app);
     update_watch(app);
+    update_candidates(app);
     for (collector, counts) in app.exporter.counts() {
         let labels = [("collector", collector.address.to_string())];
         set(
@@ -330,6 +332,42 @@ fn update_watch(app: &App) {
         ("ringfence_watch_shed_records_total", Counter, state.shed),
     ] {
         set(name, kind, &[], value);
+    }
+}
+
+fn update_candidates(app: &App) {
+    let candidates = app.policy.candidates().candidates;
+    let all = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+    set("ringfence_candidates", Gauge, &[], all);
+    for candidate in candidates {
+        let counts = candidate.counts;
+        let label = ("candidate", candidate.name);
+        for (name, value) in [
+            ("ringfence_candidate_flows_total", counts.flows),
+            (
+                "ringfence_candidate_uncertain_flows_total",
+                counts.uncertain,
+            ),
+            (
+                "ringfence_candidate_lost_records_total",
+                counts.lost_records,
+            ),
+            ("ringfence_candidate_watch_shed_total", counts.watch_shed),
+        ] {
+            set(name, Counter, std::slice::from_ref(&label), value);
+        }
+        for (turn, value) in [
+            (Turn::DenyNewly, counts.deny_newly),
+            (Turn::AllowNewly, counts.allow_newly),
+        ] {
+            let labels = [label.clone(), ("turn", turn.word().to_owned())];
+            set(
+                "ringfence_candidate_changed_flows_total",
+                Counter,
+                &labels,
+                value,
+            );
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod store;
 pub use check::check;
 pub use members::{Members, SourcesError, told};
 pub use past::Past;
+pub(crate) use reach::reach_change;
 pub use reach::{PolicyQuestion, answer_alone};
 pub use segments::Question;
 pub use store::StoreError;

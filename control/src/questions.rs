@@ -3,6 +3,7 @@
 
 mod ends;
 mod explain;
+mod turning;
 
 use crate::app::{App, Namer};
 use crate::flow::StoredFlow;

@@ -202,26 +202,12 @@ impl Seen {
 }
 
 fn unexpected(conversation: &Conversation, found: &Found) -> Unexpected {
-    let proto = match conversation.proto {
-        1 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        58 => "icmpv6".to_owned(),
-        132 => "sctp".to_owned(),
-        number => format!("proto/{number}"),
-    };
-    let port = match conversation.proto {
-        1 | 58 => format!("/{}", conversation.port >> 8),
-        6 | 17 | 132 => format!("/{}", conversation.port),
-        _ => String::new(),
-    };
-    let named = conversation.service.as_ref().map(ToString::to_string);
     Unexpected {
         src: conversation.src,
         dst: conversation.dst,
         src_name: conversation.src_name.clone(),
         dst_name: conversation.dst_name.clone(),
-        service: named.unwrap_or_else(|| proto + &port),
+        service: conversation.service_label(),
         rule: found.rule.clone(),
         flows: conversation.sums.flows,
         bytes: conversation.sums.bytes(),

@@ -386,7 +386,7 @@ const fn change(change: policy::simulate::Change) -> told_as::Change {
     }
 }
 
-const fn tally(tally: &Tally) -> told_as::Tally {
+pub(crate) const fn tally(tally: &Tally) -> told_as::Tally {
     told_as::Tally {
         conversations: tally.conversations,
         flows: tally.flows,
@@ -430,7 +430,7 @@ fn end(end: EndOutcome) -> told_as::End {
     }
 }
 
-fn edge(edge: EdgeOutcome) -> SimulatedEdge {
+pub(crate) fn edge(edge: EdgeOutcome) -> SimulatedEdge {
     SimulatedEdge {
         change: change(edge.change),
         pending_change: change(edge.pending_change),

@@ -12,8 +12,23 @@ fn metrics_tell_what_is_counted() {
     let (control, mut dataplane) = with_dataplane();
     control.client.apply(POLICY).unwrap();
     let image = dataplane.image();
-    dataplane.push(1, &record(Some(&image), 1));
+    let candidate = api::candidate::CandidateRequest {
+        name: "next".into(),
+        text: POLICY.replace("tcp/5432", "tcp/22"),
+        ..Default::default()
+    };
+    let added: Result<api::candidate::Candidate, _> =
+        control.client.post(api::endpoint::CANDIDATES, &candidate);
+    added.unwrap();
+    let mut flow = record(Some(&image), 1);
+    flow.begins = 1;
+    dataplane.push(1, &flow);
     control.collected(1);
+    control.client.wait("judged", |_| {
+        let path = api::endpoint::CANDIDATES;
+        let all: api::candidate::Candidates = control.client.get(path);
+        all.candidates[0].counts.flows == 1
+    });
     let address = control.running.as_ref().unwrap().metrics_address.unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
@@ -32,6 +47,11 @@ fn metrics_tell_what_is_counted() {
         "ringfence_policy_adoption_seconds 0.000042",
         "ringfence_accounting_difference{kind=\"records\"} 0",
         "ringfence_dataplane_up 1",
+        "ringfence_candidates 1",
+        "ringfence_candidate_flows_total{candidate=\"next\"} 1",
+        "ringfence_candidate_changed_flows_total{candidate=\"next\",turn=\"deny-newly\"} 1",
+        "ringfence_candidate_changed_flows_total{candidate=\"next\",turn=\"allow-newly\"} 0",
+        "ringfence_candidate_lost_records_total{candidate=\"next\"} 0",
     ] {
         assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
     }

@@ -8,6 +8,7 @@
 mod support;
 
 use api::error::{ApiError, ErrorCode};
+use api::foresight::Foresight;
 use api::life::RevertRequest;
 use api::policy::{
     ApplyRequest, ApplyResult, Outcome, PolicyChange, PolicyInForce, PolicyLog, Segments,
@@ -309,6 +310,103 @@ fn back_and_on_by_force(client: &Client, in_test: &str, promote: &ModeRequest) {
         ..promote.clone()
     };
     assert_eq!(move_segment(client, &nobody).unwrap_err().0, 404);
+}
+
+/// What a quarantine of web-1 says of history.
+fn foreseen(client: &Client, dry_run: bool, since: Option<&str>, allow: &[&str]) -> Foresight {
+    let request = QuarantineRequest {
+        workload: "web-1".into(),
+        for_s: 600,
+        allow: allow.iter().map(ToString::to_string).collect(),
+        dry_run,
+        since: since.map(str::to_owned),
+        ..QuarantineRequest::default()
+    };
+    let result: QuarantineResult = client.post(api::endpoint::QUARANTINE, &request).unwrap();
+    result.foresight
+}
+
+#[test]
+fn a_quarantine_says_what_it_cuts_of_what_was_seen_and_nothing_else() {
+    let (control, mut dataplane) = with_history();
+    let client = &control.client;
+    // Observed, so that what no rule allows passes too.
+    let observed = POLICY.replace("\"enforce\"", "\"observe\"");
+    client.apply(&observed).unwrap();
+    let image = dataplane.image();
+    let now = control::clock::now_ns();
+    let seen = |number: u16, dport: u16, ago_s: u64, src: [u8; 4]| {
+        let mut r = record(Some(&image), number);
+        r.src = std::net::Ipv4Addr::from(src).to_ipv6_mapped().octets();
+        (r.dport, r.begins) = (dport, 1);
+        r.first_ns = now - ago_s * 1_000_000_000;
+        r.last_ns = r.first_ns + 1_000_000;
+        r
+    };
+    let web = [10, 0, 1, 10];
+    let records = [
+        seen(1, 5432, 60, web),
+        seen(2, 5432, 70, web),
+        seen(3, 22, 80, web),
+        // Of somebody else, and of the day before yesterday.
+        seen(4, 5432, 90, [10, 0, 9, 9]),
+        seen(5, 8443, 2 * 86_400, web),
+    ];
+    for record in &records {
+        assert!(dataplane.push(0, record));
+    }
+    control.collected(records.len() as u64);
+    let dry = |since: Option<&str>| foreseen(client, true, since, &[]);
+    while dry(Some("3d")).seen.flows < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let day = dry(None);
+    assert_eq!(day.unknown, None);
+    assert_eq!((day.seen.flows, day.cut.flows, day.edge_count), (3, 3, 2));
+    assert_eq!(
+        (day.opened.flows, day.uncertain.flows, day.partial),
+        (0, 0, false)
+    );
+    let first = &day.edges[0];
+    assert_eq!(
+        first.service.as_deref(),
+        Some("postgres"),
+        "the most flows first"
+    );
+    assert_eq!(
+        first.after.enforced.rule.as_deref(),
+        Some("quarantine:web-1:out")
+    );
+    assert_eq!(dry(Some("3d")).cut.flows, 4);
+    let kept = foreseen(client, true, None, &["postgres"]);
+    assert_eq!((kept.seen.flows, kept.cut.flows), (3, 1));
+    assert!(held(client).is_empty());
+
+    // Applied, the answer says the same of the policy that it came upon.
+    let applied = foreseen(client, false, None, &[]);
+    assert_eq!((applied.cut, &applied.edges), (day.cut, &day.edges));
+    assert_eq!(held(client), ["web-1"]);
+    // Upon itself it cuts nothing more.
+    let again = dry(None);
+    assert_eq!((again.seen.flows, again.cut.flows), (3, 0), "{again:?}");
+}
+
+#[test]
+fn without_history_a_quarantine_is_applied_and_says_that_nothing_is_known() {
+    let control = Box::new(|config| {
+        config.history.engine = control::config::HistoryEngine::Off;
+    });
+    let _dataplane = TestDataplane::start(&control.config);
+    control.client.wait_running();
+    let client = &control.client;
+    client.apply(POLICY).unwrap();
+    let told = foreseen(client, false, None, &[]).unknown.unwrap();
+    assert!(told.contains("history is off"), "{told}");
+    assert_eq!(held(client), ["web-1"]);
+    let told = foreseen(client, true, Some("yesterday"), &[])
+        .unknown
+        .unwrap();
+    assert!(told.contains("`yesterday` is no time"), "{told}");
 }
 
 #[test]

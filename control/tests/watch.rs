@@ -6,6 +6,7 @@ mod support;
 use abi::FlowRecord;
 use api::error::ErrorBody;
 use api::policy::ApplyRequest;
+use api::quarantine::{QuarantineRequest, QuarantineResult};
 use api::watch::{
     BaselineEdges, Finding, FindingKind, FindingReport, FindingSeverity, FindingState,
     FindingStateRequest, Findings, WatchDraft,
@@ -244,6 +245,85 @@ fn a_draft_ends_the_path_and_nothing_usual() {
         "web-1 has work to do: {:?}",
         draft.cut
     );
+}
+
+/// The report of a finding, once history has all of the story.
+fn reported(control: &Box, id: u64) -> FindingReport {
+    let begun = Instant::now();
+    loop {
+        let report: FindingReport = control.client.get(&format!("/v1/watch/finding?id={id}"));
+        let cut = report.cut.as_ref().expect("a cut");
+        assert_eq!(cut.foresight.unknown, None);
+        if cut.foresight.seen.flows >= 3 * 120 + 2 + 60 {
+            return report;
+        }
+        assert!(begun.elapsed() < WAIT, "{cut:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_finding_is_held_against_history_and_answered_by_a_quarantine_in_one_command() {
+    let (control, _dataplane, findings) = play(|_| {});
+    let chain = of_kind(&findings, FindingKind::Chain);
+    let client = &control.client;
+    let report = reported(&control, chain.id);
+    let cut = report.cut.unwrap().foresight;
+    assert_eq!((cut.cut.flows, cut.uncertain.flows), (0, 0), "{cut:?}");
+    // Who was reached first and went on: all its work of the day would end.
+    let offer = report.quarantine.unwrap();
+    assert_eq!(offer.workload, "web-1");
+    assert_eq!(offer.addresses, ["10.0.1.10"]);
+    assert_eq!(offer.foresight.cut.flows, 120 + 120 + 2 + 60);
+    assert_eq!(report.next[0], offer.command);
+    assert_eq!(
+        offer.command,
+        format!("ringfence watch quarantine {}", chain.id)
+    );
+    let isolated: WatchDraft =
+        client.get(&format!("/v1/watch/draft?id={}&quarantine=web-1", chain.id));
+    assert_eq!(
+        isolated.cut.foresight.cut.flows,
+        120 + 120 + 60,
+        "but its own hops"
+    );
+
+    let request = QuarantineRequest {
+        finding: Some(chain.id),
+        for_s: 3600,
+        author: "mira".to_owned(),
+        ..QuarantineRequest::default()
+    };
+    let dry = QuarantineRequest {
+        dry_run: true,
+        ..request.clone()
+    };
+    let dry: QuarantineResult = client.post(api::endpoint::QUARANTINE, &dry).unwrap();
+    assert_eq!(dry.held.workload, "web-1");
+    let open: Findings = client.get("/v1/watch?open=true&kind=chain");
+    assert_eq!(open.findings.len(), 1, "a dry run does nothing");
+    let held: QuarantineResult = client.post(api::endpoint::QUARANTINE, &request).unwrap();
+    assert!(held.applied.is_some());
+    assert_eq!(held.foresight.cut, offer.foresight.cut);
+    assert_eq!(held.held.note, format!("finding {}", chain.id));
+    let explain: api::Explain = client.get("/v1/explain?src=web-1&dst=db-1&service=tcp/22");
+    assert_eq!(explain.rule.as_deref(), Some("quarantine:web-1:out"));
+    let told: Findings = client.get("/v1/watch?kind=chain");
+    let finding = &told.findings[0];
+    assert_eq!(finding.state, FindingState::Acknowledged);
+    let said = &finding.said[0];
+    assert_eq!(said.author, "mira");
+    assert!(
+        said.note.starts_with("web-1 is in quarantine until "),
+        "{}",
+        said.note
+    );
+    let nobody = QuarantineRequest {
+        finding: Some(4711),
+        ..request
+    };
+    let refused: Result<QuarantineResult, _> = client.post(api::endpoint::QUARANTINE, &nobody);
+    assert_eq!(refused.unwrap_err().0, 404);
 }
 
 /// The baseline comes out of history, and without history out of the file of the watch.

@@ -60,6 +60,9 @@ pub struct CandidateCounts {
     pub uncertain: u64,
     /// Records that were not judged, because more came than could be judged in time.
     pub lost_records: u64,
+    /// Changed flows that a watcher was not told, because it did not read in time.
+    #[serde(default)]
+    pub watch_shed: u64,
 }
 
 /// One candidate.

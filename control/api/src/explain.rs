@@ -2,6 +2,7 @@
 
 use crate::flow::Flow;
 use crate::time::Ts;
+use crate::turning::Turning;
 use crate::words::{Action, Coverage, Mode, VerdictSource};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -106,6 +107,16 @@ pub struct Explain {
     pub uncertain: Option<String>,
     /// Newest recent flows between the two ends for this service; at most 5.
     pub observed: Vec<Flow>,
+    /// Only of the policy in force: the smallest change that turns the verdict and, where the flow
+    /// would be decided otherwise once everything is enforced, first the one that keeps it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turnings: Vec<Turning>,
+    /// Where a time was asked about: what the policy in force says of the same addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<Box<Explain>>,
+    /// Why that is not known, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_unknown: Option<String>,
 }
 
 /// One end of the question.

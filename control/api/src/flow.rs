@@ -1,5 +1,6 @@
 //! A flow as people and programs read it.
 
+use crate::label::{end_label, service_label};
 use crate::time::Ts;
 use crate::words::{
     Action, Coverage, EndReason, InitiatorEvidence, Kind, Mode, NamedBy, TcpState, TunnelKind,
@@ -413,30 +414,23 @@ impl Flow {
     /// The initiator's name, or its address where no workload has it.
     #[must_use]
     pub fn src_label(&self) -> String {
-        self.src_name
-            .as_deref()
-            .map_or_else(|| self.src.to_string(), str::to_owned)
+        end_label(self.src_name.as_deref(), self.src)
     }
 
     /// The responder's name, or its address where no workload has it.
     #[must_use]
     pub fn dst_label(&self) -> String {
-        self.dst_name
-            .as_deref()
-            .map_or_else(|| self.dst.to_string(), str::to_owned)
+        end_label(self.dst_name.as_deref(), self.dst)
     }
 
-    /// The service's name where the policy names it, else `tcp/443`, `icmp/8`, `proto/47`.
+    /// The service's name where the policy names it, else `tcp/443`, `icmp/echo`, `proto/47`.
     #[must_use]
     pub fn service_label(&self) -> String {
         if let Some(aggregate) = &self.aggregate {
             return aggregate.service_label();
         }
-        if let Some(service) = &self.service {
-            return service.to_string();
-        }
         let port = self.icmp_type.map_or(self.dport, |t| u16::from(t) << 8);
-        crate::history::service_word(self.proto, port)
+        service_label(self.service.as_deref(), self.proto, port)
     }
 }
 

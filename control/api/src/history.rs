@@ -5,6 +5,7 @@
 //! that a flow counts once however many intervals it lasts: where it began.
 
 use crate::flow::Flow;
+use crate::label::{end_label, service_label};
 use crate::time::Ts;
 use crate::top::{Metric, TopBy};
 use crate::words::{Action, Coverage, InitiatorEvidence, Mode, VerdictSource};
@@ -68,19 +69,6 @@ impl Sums {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes_fwd.saturating_add(self.bytes_rev)
-    }
-}
-
-/// `tcp/5432`, `icmp/8`, `proto/47`: a service by its numbers, where `port` is as in [`Conversation::port`].
-#[must_use]
-pub fn service_word(proto: u8, port: u16) -> String {
-    match proto {
-        1 => format!("icmp/{}", port >> 8),
-        58 => format!("icmpv6/{}", port >> 8),
-        6 => format!("tcp/{port}"),
-        17 => format!("udp/{port}"),
-        132 => format!("sctp/{port}"),
-        proto => format!("proto/{proto}"),
     }
 }
 
@@ -233,30 +221,23 @@ impl Conversation {
     /// The initiator's name, or its address where no workload had it.
     #[must_use]
     pub fn src_label(&self) -> String {
-        self.src_name
-            .as_deref()
-            .map_or_else(|| self.src.to_string(), str::to_owned)
+        end_label(self.src_name.as_deref(), self.src)
     }
 
     /// The responder's name, or its address where no workload had it.
     #[must_use]
     pub fn dst_label(&self) -> String {
-        self.dst_name
-            .as_deref()
-            .map_or_else(|| self.dst.to_string(), str::to_owned)
+        end_label(self.dst_name.as_deref(), self.dst)
     }
 
-    /// The service's name where the policy named it, else `tcp/443`, `icmp/8` (the type), `proto/47`; `(folded)` where
+    /// The service's name where the policy named it, else `tcp/443`, `icmp/echo` (the type), `proto/47`; `(folded)` where
     /// flows of many ports were told together.
     #[must_use]
     pub fn service_label(&self) -> String {
-        if let Some(service) = &self.service {
-            return service.to_string();
+        match &self.service {
+            None if self.folded => "(folded)".to_owned(),
+            name => service_label(name.as_deref(), self.proto, self.port),
         }
-        if self.folded {
-            return "(folded)".to_owned();
-        }
-        service_word(self.proto, self.port)
     }
 
     /// Whether its packets did not pass.

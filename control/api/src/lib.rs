@@ -17,8 +17,10 @@ pub mod error;
 pub mod explain;
 pub mod filter;
 pub mod flow;
+pub mod foresight;
 pub mod history;
 pub mod inventory;
+pub mod label;
 pub mod life;
 pub mod policy;
 pub mod quarantine;
@@ -30,6 +32,7 @@ pub mod status;
 pub mod suggest;
 pub mod time;
 pub mod top;
+pub mod turning;
 pub mod watch;
 
 pub use accounting::{Accounting, Drops, Ports};

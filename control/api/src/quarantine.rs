@@ -1,5 +1,6 @@
 //! Cutting a workload off for a time.
 
+use crate::foresight::Foresight;
 use crate::policy::ApplyResult;
 use crate::time::Ts;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,12 @@ pub const HELD_MAX: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuarantineRequest {
-    /// Workload. One that is held already gets these terms instead.
+    /// Workload. One that is held already gets these terms instead. Empty with `finding`: the host
+    /// that the finding offers.
     pub workload: String,
+    /// A finding of the watch that this is about; it is acknowledged once the workload is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finding: Option<u64>,
     /// For how long, seconds, 1 to [`FOR_S_MAX`].
     pub for_s: u64,
     /// Services or ports (`tcp/22`) about which the policy decides as before; everything else is
@@ -23,8 +28,12 @@ pub struct QuarantineRequest {
     /// Those only with this segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Only say what the policy would be.
+    /// Only say what the policy would be, and what it would cut.
     pub dry_run: bool,
+    /// What was seen from this time on is held against it, as in
+    /// [`crate::history::HistoryQuery::since`]; left out: [`Foresight::SINCE_DEFAULT`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// Who.
     pub author: String,
     /// Why.
@@ -76,6 +85,9 @@ pub struct QuarantineResult {
     pub text: String,
     /// How it came into force; none of a dry run.
     pub applied: Option<ApplyResult>,
+    /// What it cuts of what was seen lately, beside the policy that was in force. Looked up after it
+    /// has come into force: nothing waits for it.
+    pub foresight: Foresight,
 }
 
 /// Answer to `GET /v1/quarantine`.

@@ -299,4 +299,7 @@ pub struct Finding {
     pub remove: bool,
     /// Tables to put in its place, where a narrower rule could be worked out.
     pub replace: Option<String>,
+    /// What to do, in words.
+    #[serde(default)]
+    pub advice: String,
 }

@@ -1,6 +1,7 @@
 //! Simulation: what a draft would have decided about what was seen.
 
 use crate::error::ApiError;
+use crate::label::{end_label, service_label};
 use crate::time::Ts;
 use crate::words::{Action, Coverage, Mode, VerdictSource};
 use serde::{Deserialize, Serialize};
@@ -196,7 +197,7 @@ impl End {
     #[must_use]
     pub fn label(&self) -> String {
         let name = self.workload.as_ref().or(self.name_then.as_ref());
-        name.map_or_else(|| self.address.to_string(), ToString::to_string)
+        end_label(name.map(|name| &**name), self.address)
     }
 }
 
@@ -246,8 +247,7 @@ impl SimulatedEdge {
     pub fn service_label(&self) -> String {
         match &self.service {
             _ if self.folded => "many".to_owned(),
-            Some(name) => name.clone(),
-            None => crate::history::service_word(self.proto, self.port),
+            name => service_label(name.as_deref(), self.proto, self.port),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! ends and a service; it is *novel* where the baseline does not have it.
 
 use crate::flow::FlowId;
+use crate::foresight::Foresight;
+use crate::label::end_label;
 use crate::time::Ts;
 use crate::words::{Action, InitiatorEvidence, VerdictSource};
 use serde::{Deserialize, Serialize};
@@ -98,9 +100,7 @@ impl WatchEnd {
     /// The workload, or the address.
     #[must_use]
     pub fn label(&self) -> String {
-        self.name
-            .as_deref()
-            .map_or_else(|| self.address.to_string(), str::to_owned)
+        end_label(self.name.as_deref(), self.address)
     }
 }
 
@@ -412,6 +412,26 @@ pub struct Cut {
     pub asked_edges: u64,
     /// Judged by the code that enforces: no path of the finding is left.
     pub holds: bool,
+    /// What else it would cut of what history saw in the last day, the finding's own hops left out.
+    #[serde(default)]
+    pub foresight: Foresight,
+}
+
+/// The quarantine that a finding offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineOffer {
+    /// Whom it would hold.
+    pub workload: String,
+    /// Addresses that it has.
+    pub addresses: Vec<String>,
+    /// For how long, seconds.
+    pub for_s: u64,
+    /// The command that applies it and notes that at the finding; with `--dry-run` it prints the draft.
+    pub command: String,
+    /// The same without the finding.
+    pub same: String,
+    /// What it would cut of what history saw in the last day, the finding's own traffic included.
+    pub foresight: Foresight,
 }
 
 /// Answer to `GET /v1/watch/finding`.
@@ -425,6 +445,12 @@ pub struct FindingReport {
     pub cut: Option<Cut>,
     /// Why there is no cut.
     pub no_cut: Option<String>,
+    /// The ready quarantine of the host that matters most.
+    #[serde(default)]
+    pub quarantine: Option<QuarantineOffer>,
+    /// Why there is none.
+    #[serde(default)]
+    pub no_quarantine: Option<String>,
     /// Commands to go on with.
     pub next: Vec<String>,
 }

@@ -196,7 +196,7 @@ impl Context {
         };
         if !args.follow && !args.tsv {
             let answer = self.client.get::<Flows>(endpoint::FLOWS, &query).await?;
-            return self.print(&answer.json, || print::flows(&answer.value.flows));
+            return self.print(&answer.json, || print::flows(&answer.value.flows, now()));
         }
         let lines = self.client.lines(endpoint::FLOWS, &query).await?;
         match (args.follow, args.tsv || self.json) {
@@ -240,7 +240,7 @@ impl Context {
                     path: endpoint::FLOWS.to_owned(),
                     message: error.to_string(),
                 })?;
-            reader = self.output.page(&print::flow_line(&flow))?;
+            reader = self.output.page(&print::flow_line(&flow, now()))?;
         }
         Ok(self.followed(reader))
     }

@@ -149,6 +149,19 @@ pub fn clock_ms(ts: Ts) -> String {
     text.get(11..23).map_or(text.clone(), str::to_owned)
 }
 
+/// The same with its day: `2026-01-31 12:00:00.123`.
+#[must_use]
+pub fn day_clock_ms(ts: Ts) -> String {
+    format!("{} {}", day(ts), clock_ms(ts))
+}
+
+/// Day of a time in UTC: `2026-01-31`.
+#[must_use]
+pub fn day(ts: Ts) -> String {
+    let text = ts.to_string();
+    text.get(..10).map_or(text.clone(), str::to_owned)
+}
+
 /// First twelve digits of a revision, or words that say there is none.
 #[must_use]
 pub fn revision(revision: &str) -> &str {
@@ -215,5 +228,6 @@ mod tests {
         let ts = Ts(1_477_674_210_123_000_005);
         assert_eq!(clock(ts), "2016-10-28 17:03:30");
         assert_eq!(clock_ms(ts), "17:03:30.123");
+        assert_eq!(day_clock_ms(ts), format!("{} 17:03:30.123", day(ts)));
     }
 }

@@ -35,6 +35,7 @@ fn candidate(name: &str, deny_newly: u64) -> Candidate {
             allow_newly: 3,
             uncertain: 41,
             lost_records: 0,
+            watch_shed: 0,
         },
         watchers: 0,
         error: None,

@@ -98,15 +98,20 @@ fn status_says_what_the_cores_enforce_where_it_is_not_the_policy() {
 
 #[test]
 fn flows_name_workloads_first_and_addresses_last() {
-    check("flows", &print::flows(&fixtures::flows().flows));
-    check("flows-none", &print::flows(&[]));
+    check("flows", &print::flows(&fixtures::flows().flows, NOON));
+    let tomorrow = api::Ts(NOON.0 + 86_400_000_000_000);
+    check(
+        "flows-dated",
+        &print::flows(&fixtures::flows().flows, tomorrow),
+    );
+    check("flows-none", &print::flows(&[], NOON));
 }
 
 #[test]
 fn followed_flows_stand_in_the_columns_of_their_header() {
     let mut text = print::flow_header().render(false);
     for flow in fixtures::flows().flows {
-        text.push_str(&print::flow_line(&flow).render(false));
+        text.push_str(&print::flow_line(&flow, NOON).render(false));
     }
     let mut page = Page::new();
     page.text(cli::page::Tone::Plain, &text);
@@ -215,10 +220,10 @@ fn places_in_a_policy_read_as_a_compiler_writes_them() {
 
 #[test]
 fn explain_tells_the_verdict_the_rule_and_what_was_seen() {
-    check("explain", &print::explain(&fixtures::explain()));
+    check("explain", &print::explain(&fixtures::explain(), NOON));
     check(
         "explain-denied",
-        &print::explain(&fixtures::explain_denied()),
+        &print::explain(&fixtures::explain_denied(), NOON),
     );
 }
 
@@ -305,7 +310,7 @@ fn an_address_that_no_host_keeps_is_told_for_what_it_is() {
             src_segments: segments.iter().map(|s| (*s).into()).collect(),
             ..fixtures::allowed()
         };
-        let page = print::flows(&[flow]).render(false);
+        let page = print::flows(&[flow], NOON).render(false);
         assert!(page.contains(&format!("  {expected}  ")), "{page}");
     }
 }

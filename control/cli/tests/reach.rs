@@ -123,6 +123,11 @@ fn analysis() -> Analysis {
         others: Vec::new(),
         remove: replace.is_none(),
         replace: replace.map(str::to_owned),
+        advice: match replace {
+            Some(_) => "narrow it, see below",
+            None => "remove it",
+        }
+        .to_owned(),
     };
     Analysis {
         revision: REVISION.to_owned(),

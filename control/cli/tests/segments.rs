@@ -5,12 +5,14 @@
 
 mod fixtures;
 
+use api::foresight::Foresight;
 use api::quarantine::{Held, QuarantineResult, Quarantines};
 use api::readiness::{Lacking, Readiness, SegmentReadiness, Unexpected};
 use api::words::Mode;
 use api::{ApiError, ErrorCode, ErrorDetail, Ts, endpoint};
 use cli::print;
 use fixtures::NOON;
+use fixtures::foresight::foresight;
 use fixtures::server::Server;
 
 #[track_caller]
@@ -203,6 +205,7 @@ fn a_quarantine_is_one_command_and_a_dry_run_prints_the_policy() {
         addresses: vec!["10.0.1.10".into(), "fd00:1::10".into()],
         text: "[[rule]]\nname = \"quarantine:web-1:out\"\n".into(),
         applied: Some(fixtures::applied()),
+        foresight: foresight("quarantine:web-1:out"),
     };
     check("quarantine", &print::quarantined(&result).render(false));
     server.json("POST", endpoint::QUARANTINE, &result);
@@ -236,6 +239,20 @@ fn a_quarantine_is_one_command_and_a_dry_run_prints_the_policy() {
     server.json("POST", endpoint::QUARANTINE, &result);
     let ended = server.run(&[&line[..], &["--dry-run"]].concat());
     assert_eq!(ended.stdout, result.text);
+    let cuts = "would cut    1,200 flows in 120 conversations that pass now";
+    assert!(ended.stderr.contains(cuts), "{}", ended.stderr);
+    let told = print::quarantine_foresight(&result).render(false);
+    assert_eq!(ended.stderr, told);
+    for (name, foresight) in [
+        (
+            "quarantine-unknown",
+            Foresight::unknown("history is off".to_owned()),
+        ),
+        ("quarantine-empty", Foresight::default()),
+    ] {
+        result.foresight = foresight;
+        check(name, &print::quarantine_foresight(&result).render(false));
+    }
     for wrong in [
         &["quarantine", "web-1"][..],
         &["quarantine", "--for", "1h"],

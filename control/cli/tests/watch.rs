@@ -5,16 +5,18 @@
 mod fixtures;
 
 use api::flow::FlowId;
+use api::quarantine::{Held, QuarantineRequest, QuarantineResult};
 use api::watch::{
     BaselineEdges, Cut, CutDeny, DecidedBy, EdgeOutcome, Evidence, Finding, FindingKind,
     FindingReport, FindingSaid, FindingSeverity, FindingState, FindingStateRequest, Findings, Hop,
-    HopJudged, KnownEdge, WatchDraft, WatchEnd, WatchState,
+    HopJudged, KnownEdge, QuarantineOffer, WatchDraft, WatchEnd, WatchState,
 };
 use api::words::{Action, InitiatorEvidence, VerdictSource};
 use api::{ApiError, ErrorCode, Ts, endpoint};
 use axum::http::StatusCode;
 use cli::page::Page;
 use cli::print::watch as print;
+use fixtures::foresight::foresight;
 use fixtures::server::Server;
 use fixtures::{NOON, address};
 
@@ -194,6 +196,7 @@ fn cut() -> Cut {
         also_denied_edges: Vec::new(),
         asked_edges: 1230,
         holds: true,
+        foresight: foresight("watch-17-cut-1"),
     }
 }
 
@@ -221,7 +224,17 @@ fn report() -> FindingReport {
         ],
         cut: Some(cut()),
         no_cut: None,
+        quarantine: Some(QuarantineOffer {
+            workload: "web-1".to_owned(),
+            addresses: vec!["10.0.1.10".to_owned()],
+            for_s: 3_600,
+            command: "ringfence watch quarantine 17".to_owned(),
+            same: "ringfence quarantine web-1 --for 1h -m 'finding 17'".to_owned(),
+            foresight: foresight("quarantine:web-1:out"),
+        }),
+        no_quarantine: None,
         next: vec![
+            "ringfence watch quarantine 17".to_owned(),
             "ringfence watch draft 17 > draft.toml".to_owned(),
             "ringfence policy check draft.toml".to_owned(),
         ],
@@ -282,6 +295,8 @@ fn a_sweep_without_a_cut_is_shown_with_what_was_said() {
         judged: Vec::new(),
         cut: None,
         no_cut: Some("no policy whose text is known is in force".to_owned()),
+        quarantine: None,
+        no_quarantine: Some("10.0.9.9 is no workload of the policy in force".to_owned()),
         next: vec!["ringfence history talkers web-1 --since 1d".to_owned()],
     };
     check("watch-show-sweep", &print::report(&shown));
@@ -368,6 +383,56 @@ fn a_draft_is_the_text_alone_and_what_it_does_is_told_beside_it() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn a_finding_is_answered_by_holding_its_host() {
+    let server = Server::start();
+    let mut result = QuarantineResult {
+        held: Held {
+            workload: "web-1".to_owned(),
+            until_ts: Ts(NOON.0 + 3_600_000_000_000),
+            ..Held::default()
+        },
+        addresses: vec!["10.0.1.10".to_owned()],
+        text: "[[rule]]\n".to_owned(),
+        applied: Some(fixtures::applied()),
+        foresight: foresight("quarantine:web-1:out"),
+    };
+    server.json("POST", endpoint::QUARANTINE, &result);
+    let asked = |line: &[&str]| {
+        let ended = server.run(line);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let questions = server.asked();
+        let (_, _, body) = questions.iter().find(|(m, ..)| m == "POST").expect("one");
+        serde_json::from_str::<QuarantineRequest>(body).expect("a request")
+    };
+    let request = asked(&["watch", "quarantine", "17"]);
+    assert_eq!((request.finding, &*request.workload), (Some(17), ""));
+    assert_eq!((request.for_s, request.dry_run), (3_600, false));
+    result.applied = None;
+    server.json("POST", endpoint::QUARANTINE, &result);
+    let line = [
+        "watch",
+        "quarantine",
+        "17",
+        "--workload",
+        "db-1",
+        "--for",
+        "8h",
+        "--allow",
+        "ssh",
+        "--since",
+        "7d",
+        "--dry-run",
+    ];
+    let request = asked(&line);
+    assert_eq!((&*request.workload, request.for_s), ("db-1", 8 * 3_600));
+    assert_eq!(
+        (&request.allow[..], request.dry_run),
+        (&["ssh".to_owned()][..], true)
+    );
+    assert_eq!(request.since.as_deref(), Some("7d"));
 }
 
 #[test]

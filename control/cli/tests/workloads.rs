@@ -164,7 +164,10 @@ fn a_flow_that_was_seen_is_explained_then_and_now() {
         first_ts: ago(600),
         verdict_since: ago(185),
         ended: false,
-        then: Some(fixtures::explain()),
+        then: Some(api::Explain {
+            turnings: Vec::new(),
+            ..fixtures::explain()
+        }),
         then_unknown: None,
         now: Some(fixtures::explain_denied()),
         now_unknown: None,

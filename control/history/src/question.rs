@@ -43,6 +43,7 @@ mod tests;
 pub use dialect::{ClickHouse, DataFusion, Dialect};
 
 use crate::{HistoryError, Selection};
+use api::label::{ICMP_TYPES, ICMPV6_TYPES};
 use api::top::{Metric, TopBy};
 use filter::Kept;
 use std::fmt::Write as _;
@@ -511,14 +512,24 @@ impl Ask<'_> {
 fn service_label(dialect: &dyn Dialect, port: &str, special: &str, label: &str) -> String {
     let of = |word: &str, number: &str| format!("concat('{word}/', {})", dialect.to_text(number));
     let icmp_type = dialect.quotient(port, 256);
+    let icmp = |proto: &str, types: &[(&str, u8)]| {
+        let named = types
+            .iter()
+            .fold(String::new(), |mut told, (name, number)| {
+                // Writing to a String cannot fail.
+                let _ = write!(told, " WHEN {icmp_type} = {number} THEN '{proto}/{name}'");
+                told
+            });
+        format!("CASE{named} ELSE {} END", of(proto, &icmp_type))
+    };
     format!(
         "CASE WHEN service != '' THEN service WHEN {special} THEN {label} WHEN proto = 6 THEN {} WHEN proto = 17 THEN \
          {} WHEN proto = 132 THEN {} WHEN proto = 1 THEN {} WHEN proto = 58 THEN {} ELSE {} END",
         of("tcp", port),
         of("udp", port),
         of("sctp", port),
-        of("icmp", &icmp_type),
-        of("icmpv6", &icmp_type),
+        icmp("icmp", &ICMP_TYPES),
+        icmp("icmpv6", &ICMPV6_TYPES),
         of("proto", "proto"),
     )
 }

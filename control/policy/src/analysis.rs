@@ -4,11 +4,13 @@
 //! each case, the enforced one and the pending one (see README, "What it means").
 
 mod meet;
+mod narrow;
 mod usage;
 
 use crate::compile::CompiledPolicy;
 use crate::limits::EXPIRY_WARNING_DAYS;
 use crate::validate::{Rule, ValidPolicy};
+use abi::image::Tier;
 use core::fmt;
 use meet::Standing;
 use std::collections::BTreeSet;
@@ -86,6 +88,8 @@ pub struct Finding {
     pub others: Vec<String>,
     /// What to do.
     pub remedy: Remedy,
+    /// The same in words.
+    pub advice: String,
 }
 
 /// Everything that is found, by kind, then by line. `usage`: what history tells; without it nothing
@@ -98,17 +102,20 @@ pub fn analyze(compiled: &CompiledPolicy, usage: Option<&Usage>) -> Vec<Finding>
     let policy = compiled.policy();
     let standings = meet::standings(compiled);
     let mut findings = Vec::new();
+    let mut tries = narrow::TRIES_MAX;
     for (at, rule) in policy.rules.iter().enumerate() {
         let line = policy.rule_lines.get(at).copied().unwrap_or(0);
         let mut found = Found {
+            compiled,
             policy,
             rule,
+            at,
             line,
             findings: &mut findings,
         };
-        found.dates(compiled.today());
+        found.dates(compiled.today(), usage);
         if !rule.expired(compiled.today()) {
-            found.standing(&standings[at]);
+            found.standing(&standings[at], &mut tries);
             if let Some(usage) = usage {
                 usage::judge(compiled, &mut found, at, usage);
             }
@@ -120,15 +127,33 @@ pub fn analyze(compiled: &CompiledPolicy, usage: Option<&Usage>) -> Vec<Finding>
 
 /// What is found about one rule.
 struct Found<'p> {
+    compiled: &'p CompiledPolicy,
     policy: &'p ValidPolicy,
     rule: &'p Rule,
+    at: usize,
     line: u32,
     findings: &'p mut Vec<Finding>,
 }
 
 impl Found<'_> {
     fn add(&mut self, kind: FindingKind, because: String, others: Vec<String>, remedy: Remedy) {
+        let advice = match &remedy {
+            Remedy::Look => "look at it",
+            Remedy::Remove => "remove it",
+            Remedy::Replace(_) => "narrow it, see below",
+        };
+        self.add_with(kind, because, others, (remedy, advice.to_owned()));
+    }
+
+    fn add_with(
+        &mut self,
+        kind: FindingKind,
+        because: String,
+        others: Vec<String>,
+        (remedy, advice): (Remedy, String),
+    ) {
         self.findings.push(Finding {
+            advice,
             rule: self.rule.name.clone(),
             line: self.line,
             kind,
@@ -138,7 +163,7 @@ impl Found<'_> {
         });
     }
 
-    fn dates(&mut self, today: jiff::civil::Date) {
+    fn dates(&mut self, today: jiff::civil::Date, usage: Option<&Usage>) {
         let Some(expires) = self.rule.expires else {
             return;
         };
@@ -149,13 +174,14 @@ impl Found<'_> {
             }
             days if days <= EXPIRY_WARNING_DAYS => {
                 let because = format!("it expires on {expires}, in {days} days");
-                self.add(FindingKind::Expiring, because, Vec::new(), Remedy::Look);
+                let what = usage::of_expiring(self.compiled, self.at, usage);
+                self.add_with(FindingKind::Expiring, because, Vec::new(), what);
             }
             _ => {}
         }
     }
 
-    fn standing(&mut self, standing: &Standing) {
+    fn standing(&mut self, standing: &Standing, tries: &mut usize) {
         let named = |rules: &BTreeSet<u32>| -> Vec<String> {
             let names = rules.iter().take(RULES_TOLD_MAX);
             names
@@ -202,7 +228,21 @@ impl Found<'_> {
                 "in some cases {winners} of the same tier ({}) wins over it",
                 self.rule.tier
             );
-            self.add(FindingKind::Conflicting, because, names, Remedy::Look);
+            let what = match narrow::without_denied(self.compiled, self.at, tries) {
+                Some(tables) => (Remedy::Replace(tables), "narrow it, see below".to_owned()),
+                None => (Remedy::Look, self.on_purpose(&winners)),
+            };
+            self.add_with(FindingKind::Conflicting, because, names, what);
         }
+    }
+
+    /// How a conflict that no list can say is told to be meant.
+    fn on_purpose(&self, winners: &str) -> String {
+        let before = match self.rule.tier {
+            Tier::Guardrail => return "if that is meant, say so in a comment".to_owned(),
+            Tier::Application => Tier::Guardrail,
+            Tier::Baseline => Tier::Application,
+        };
+        format!("if that is meant, put {winners} into tier {before}")
     }
 }

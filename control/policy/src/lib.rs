@@ -59,7 +59,10 @@ pub use problem::{Diagnostic, PolicyErrors, Problem, Severity};
 pub use rate::Rate;
 pub use reach::View;
 pub use read::parse;
-pub use repair::{REPAIRS_TOLD_MAX, Repair, RepairError, RepairStep, Wanted, repair};
+pub use repair::{
+    REPAIR_STEPS_MAX, REPAIR_TRIES_MAX, REPAIRS_TOLD_MAX, Repair, RepairError, RepairStep,
+    Repaired, Wanted, passes, repair,
+};
 pub use revision::{Revision, revision_hash};
 pub use selector::{Selector, SelectorError};
 pub use service::{Port, PortError};

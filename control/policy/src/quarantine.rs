@@ -20,6 +20,10 @@ pub const PREFIX: &str = "quarantine:";
 pub const LABEL: &str = "ringfence.quarantine";
 /// The longest of what stands around a workload's name.
 const AROUND_BYTES: usize = PREFIX.len() + ":other-out".len();
+/// Ends of the names of rules that hold a workload.
+const RULES: [&str; 4] = ["out", "in", "other-out", "other-in"];
+/// Ends of the names of segments and services that they speak of, beside those of denied ports.
+const PARTS: [&str; 2] = ["other", "allowed"];
 /// Longest name of a workload that can be held, bytes.
 pub const WORKLOAD_BYTES_MAX: usize = NAME_BYTES_MAX - AROUND_BYTES;
 
@@ -65,6 +69,36 @@ pub enum QuarantineError {
 /// # Errors
 /// The text cannot be edited piece by piece.
 pub fn without_quarantines(text: &str) -> Result<String, EditError> {
+    without(text, &|_| true)
+}
+
+/// The text without the quarantine of one workload.
+///
+/// # Errors
+/// The text cannot be edited piece by piece.
+pub(crate) fn without_quarantine(text: &str, workload: &str) -> Result<String, EditError> {
+    without(text, &|held| held == workload)
+}
+
+/// The workload that a rule holds, by the rule's name.
+pub(crate) fn held_by(rule: &str) -> Option<&str> {
+    let (workload, way) = rule.strip_prefix(PREFIX)?.rsplit_once(':')?;
+    RULES.contains(&way).then_some(workload)
+}
+
+/// The workload that a segment, service or rule of a quarantine is about.
+fn held_workload(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let own =
+        |part: &str| RULES.contains(&part) || PARTS.contains(&part) || part.starts_with("denied-");
+    match rest.rsplit_once(':') {
+        Some((workload, part)) if own(part) => Some(workload),
+        _ => Some(rest),
+    }
+}
+
+/// The text without the quarantines of some workloads.
+fn without(text: &str, gone: &dyn Fn(&str) -> bool) -> Result<String, EditError> {
     if !text.contains(PREFIX) && !text.contains(LABEL) {
         return Ok(text.to_owned());
     }
@@ -74,7 +108,7 @@ pub fn without_quarantines(text: &str) -> Result<String, EditError> {
         let Some(Item::ArrayOfTables(tables)) = document.get_mut(kind) else {
             continue;
         };
-        tables.retain(|table| !name(table).is_some_and(|name| name.starts_with(PREFIX)));
+        tables.retain(|table| !name(table).and_then(held_workload).is_some_and(gone));
         if tables.is_empty() {
             document.remove(kind);
         }
@@ -83,7 +117,8 @@ pub fn without_quarantines(text: &str) -> Result<String, EditError> {
         for table in tables {
             let labels = table.get("labels").and_then(Item::as_table_like);
             if labels.is_some_and(|labels| labels.contains_key(LABEL)) {
-                held.extend(name(table).map(str::to_owned));
+                let named = name(table).filter(|name| gone(name));
+                held.extend(named.map(str::to_owned));
             }
         }
     }

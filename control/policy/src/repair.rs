@@ -3,7 +3,10 @@
 use crate::analysis::{free_name, port_text};
 use crate::compile::{CompiledPolicy, compile};
 use crate::diff::{PolicyDiff, diff};
+use crate::inventory::Inventory;
+use crate::loader::Loader;
 use crate::prefix::address_bytes;
+use crate::quarantine::{held_by, without_quarantine};
 use crate::reach::View;
 use crate::validate::Rule;
 use crate::written;
@@ -15,6 +18,10 @@ use toml_edit::{Array, DocumentMut, Item};
 
 /// Changes that are told at most, the smallest first.
 pub const REPAIRS_TOLD_MAX: usize = 3;
+/// Steps of one change.
+pub const REPAIR_STEPS_MAX: usize = 3;
+/// Policies that are compiled and asked; changes that would need more are not found.
+pub const REPAIR_TRIES_MAX: usize = 24;
 
 /// A flow, and what is wanted of it.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +60,18 @@ pub enum RepairStep {
         /// Entries that go.
         without: Vec<String>,
     },
+    /// Let a workload go that is in quarantine.
+    Lift {
+        /// Its name.
+        workload: String,
+    },
 }
 
 /// A change that turns the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
-    /// What is to be done.
-    pub step: RepairStep,
+    /// What is to be done, all of it; one step wherever one will do.
+    pub steps: Vec<RepairStep>,
     /// The whole policy with it: `policy check` accepts it.
     pub text: String,
     /// Everything that it changes, the flow itself included.
@@ -85,44 +97,121 @@ pub enum RepairError {
     },
     /// None of the changes that were tried turns it.
     #[error(
-        "no single rule turns this flow; look at the rules that match it with `ringfence explain`"
+        "no change of at most {REPAIR_STEPS_MAX} rules that was tried turns this flow; look at the \
+         rules that match it with `ringfence explain`"
     )]
     NotFound,
 }
 
-/// The smallest changes that turn the verdict of a flow, each tried: compiled and asked. `text` is the
-/// text of `policy`.
+/// The policy that is to be changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Repaired<'p> {
+    /// Its text.
+    pub text: &'p str,
+    /// What stands beside the text.
+    pub inventory: &'p Inventory,
+    /// Both, compiled.
+    pub compiled: &'p CompiledPolicy,
+}
+
+/// A policy on the way to one that turns the flow.
+struct Draft {
+    steps: Vec<RepairStep>,
+    text: String,
+    compiled: CompiledPolicy,
+}
+
+/// The smallest changes that turn the verdict of a flow, each tried: compiled and asked. Changes of
+/// one step come first; those of more are looked for only where none of fewer turns it.
 ///
 /// # Errors
 /// [`RepairError`] says why there is none.
 ///
 /// # Unbounded
-/// Reads, compiles and compares the policy once for each change that is tried, 8 at most.
-pub fn repair(
-    text: &str,
-    policy: &CompiledPolicy,
-    wanted: &Wanted,
-) -> Result<Vec<Repair>, RepairError> {
+/// Reads, compiles and compares the policy once for each change that is tried,
+/// [`REPAIR_TRIES_MAX`] at most.
+pub fn repair(policy: Repaired<'_>, wanted: &Wanted) -> Result<Vec<Repair>, RepairError> {
     if wanted.src.is_ipv4() != wanted.dst.is_ipv4() {
         let (src, dst) = (wanted.src, wanted.dst);
         return Err(RepairError::Families { src, dst });
     }
-    let (action, rule) = decided(policy, wanted);
+    let (action, rule) = decided(policy.compiled, wanted);
     if action.permits() == wanted.permit {
         return Err(RepairError::AlreadySo { action });
     }
-    let mut found: Vec<(u128, Repair)> = Vec::new();
-    for (step, changed) in steps(text, policy, wanted, rule) {
-        if let Some(repair) = tried(policy, wanted, step, changed) {
-            found.push((weight(&repair.diff), repair));
+    let mut loader = Loader::new();
+    let mut tries = REPAIR_TRIES_MAX;
+    let mut drafts = next(&mut loader, &mut tries, policy, &[], wanted, rule);
+    for _ in 0..REPAIR_STEPS_MAX {
+        let turns = |draft: &Draft| decided(&draft.compiled, wanted).0.permits() == wanted.permit;
+        let (found, rest): (Vec<Draft>, Vec<Draft>) = drafts.into_iter().partition(turns);
+        if !found.is_empty() {
+            return Ok(smallest(policy.compiled, wanted.view, found));
         }
+        let on = |draft: &Draft| {
+            let from = Repaired {
+                text: &draft.text,
+                compiled: &draft.compiled,
+                ..policy
+            };
+            let rule = decided(&draft.compiled, wanted).1;
+            next(&mut loader, &mut tries, from, &draft.steps, wanted, rule)
+        };
+        drafts = rest.iter().flat_map(on).collect();
     }
-    if found.is_empty() {
-        return Err(RepairError::NotFound);
+    Err(RepairError::NotFound)
+}
+
+/// What a policy becomes by each step that may help.
+fn next(
+    loader: &mut Loader,
+    tries: &mut usize,
+    from: Repaired<'_>,
+    before: &[RepairStep],
+    wanted: &Wanted,
+    rule: Option<u32>,
+) -> Vec<Draft> {
+    // No rule may be added that only the next step would make hold: it comes last.
+    let ended = matches!(before.last(), Some(RepairStep::Add { .. }));
+    if before.len() >= REPAIR_STEPS_MAX || ended {
+        return Vec::new();
     }
+    let (file, today) = (&from.compiled.policy().file, from.compiled.today());
+    let mut drafts = Vec::new();
+    for (step, text) in steps(from.text, from.compiled, wanted, rule) {
+        if *tries == 0 {
+            break;
+        }
+        *tries -= 1;
+        let valid = loader.load_with(&text, from.inventory, file, today).ok();
+        let compiled = valid.and_then(|valid| compile(&valid, from.compiled.epoch(), today).ok());
+        let steps = [before, &[step]].concat();
+        drafts.extend(compiled.map(|compiled| Draft {
+            steps,
+            text,
+            compiled,
+        }));
+    }
+    drafts
+}
+
+/// Those that change least.
+fn smallest(policy: &CompiledPolicy, view: View, found: Vec<Draft>) -> Vec<Repair> {
+    let compared = |draft: Draft| {
+        let diff = diff(policy, &draft.compiled, view);
+        let Draft { steps, text, .. } = draft;
+        (weight(&diff), Repair { steps, text, diff })
+    };
+    let mut found: Vec<(u128, Repair)> = found.into_iter().map(compared).collect();
     found.sort_by_key(|(weight, _)| *weight);
     found.truncate(REPAIRS_TOLD_MAX);
-    Ok(found.into_iter().map(|(_, repair)| repair).collect())
+    found.into_iter().map(|(_, repair)| repair).collect()
+}
+
+/// Whether a flow passes, in the view that is asked about.
+#[must_use]
+pub fn passes(policy: &CompiledPolicy, wanted: &Wanted) -> bool {
+    decided(policy, wanted).0.permits()
 }
 
 /// How a flow is decided in the view that is asked about, and by which rule.
@@ -142,21 +231,6 @@ fn decided(policy: &CompiledPolicy, wanted: &Wanted) -> (Action, Option<u32>) {
         true => (Action::Deny, None),
         false => (decision.pending, rules[1]),
     }
-}
-
-fn tried(
-    policy: &CompiledPolicy,
-    wanted: &Wanted,
-    step: RepairStep,
-    text: String,
-) -> Option<Repair> {
-    let valid = crate::load(&text, &policy.policy().file, policy.today()).ok()?;
-    let new = compile(&valid, policy.epoch(), policy.today()).ok()?;
-    (decided(&new, wanted).0.permits() == wanted.permit).then(|| Repair {
-        diff: diff(policy, &new, wanted.view),
-        step,
-        text,
-    })
 }
 
 /// How much a change changes: pairs of ends, each with its services.
@@ -187,6 +261,12 @@ fn steps(
 ) -> Vec<(RepairStep, String)> {
     let mut steps = Vec::new();
     let decider = rule.and_then(|at| policy.policy().rules.get(at as usize));
+    if let Some(workload) = decider.and_then(|rule| held_by(&rule.name)) {
+        let workload = workload.to_owned();
+        let lifted = without_quarantine(text, &workload).ok();
+        steps.extend(lifted.map(|text| (RepairStep::Lift { workload }, text)));
+        return steps;
+    }
     let tier = match (wanted.permit, decider.map(|rule| rule.tier)) {
         (_, None) => Some(Tier::Application),
         // Within a tier what denies wins already.

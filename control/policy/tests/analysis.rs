@@ -19,7 +19,7 @@ fn check(text: &str, usage: Option<&Usage>, expected: &str) {
     let findings = analyze(&compiled(text), usage);
     let line = |f: &policy::Finding| {
         let remedy = match &f.remedy {
-            Remedy::Look => "look",
+            Remedy::Look => &*f.advice,
             Remedy::Remove => "remove",
             Remedy::Replace(_) => "replace",
         };
@@ -96,7 +96,8 @@ fn a_rule_in_test_decides_what_is_pending() {
             r#"name = "shut", from = ["a"], to = ["b"], action = "deny", mode = "test""#,
         ]),
         None,
-        "conflicting open: in some cases shut of the same tier (application) wins over it [look]\n",
+        "conflicting open: in some cases shut of the same tier (application) wins over it \
+         [if that is meant, put shut into tier guardrail]\n",
     );
 }
 
@@ -111,7 +112,7 @@ fn a_rule_that_nobody_can_meet_is_unmatched() {
         ]),
         None,
         "expired gone: it expired on 2026-11-21 and matches nothing [remove]\n\
-         expiring soon: it expires on 2026-11-24, in 2 days [look]\n\
+         expiring soon: it expires on 2026-11-24, in 2 days [renew its date if it is still needed]\n\
          unmatched none: no address is in its from, or none that it could speak to is in its to [remove]\n\
          unmatched families: no address is in its from, or none that it could speak to is in its to [remove]\n",
     );
@@ -156,7 +157,8 @@ fn use_is_judged_only_where_it_was_watched_long_enough() {
     );
     let short = usage(6, &[("broad", seen.clone())]);
     let conflict = "redundant idle: without it broad would decide the same [remove]\n\
-         conflicting broad: in some cases wall of the same tier (application) wins over it [look]\n";
+         conflicting broad: in some cases wall of the same tier (application) wins over it \
+         [if that is meant, put wall into tier guardrail]\n";
     check(&text, Some(&short), conflict);
     let long = usage(30, &[("broad", seen)]);
     check(
@@ -165,7 +167,7 @@ fn use_is_judged_only_where_it_was_watched_long_enough() {
         &format!(
             "{conflict}\
              unused idle: in the 30 days watched it decided no flow, nor would have [remove]\n\
-             unused wall: in the 30 days watched it decided no flow, nor would have [look]\n\
+             unused wall: in the 30 days watched it decided no flow, nor would have [keep it where it guards, else remove it]\n\
              over-broad broad: in the 30 days watched 1 of 5 workloads of its to, 2 of 131072 ports were used [replace]\n"
         ),
     );
@@ -209,6 +211,67 @@ owner = "ops"
             .enforced
             .permits()
     );
+}
+
+#[test]
+fn a_rule_in_conflict_is_offered_without_what_the_other_denies() {
+    let text = with(&[
+        r#"name = "open", owner = "ops", from = ["a"], to = ["a", "b"], services = ["ssh", "apps"], action = "allow""#,
+        r#"name = "shut", from = ["a"], to = ["b"], action = "deny""#,
+    ]);
+    let findings = analyze(&compiled(&text), None);
+    let [conflict] = &findings[..] else {
+        panic!("{findings:?}");
+    };
+    assert_eq!(conflict.kind, FindingKind::Conflicting);
+    let Remedy::Replace(tables) = &conflict.remedy else {
+        panic!("{conflict:?}");
+    };
+    assert_eq!(
+        tables,
+        "[[rule]]\nname = \"open\"\nfrom = [\"a\"]\nto = [\"a\"]\nservices = [\"ssh\", \"apps\"]\n\
+         action = \"allow\"\nowner = \"ops\"\n"
+    );
+    // In its place it says the same, and nothing is found any more.
+    let shut = "[[rule]]\nname = \"shut\"\nfrom = [\"a\"]\nto = [\"b\"]\naction = \"deny\"\n";
+    let mended = compiled(&format!("{ENDS}{tables}{shut}"));
+    assert!(
+        !analyze(&mended, None)
+            .iter()
+            .any(|f| f.kind == FindingKind::Conflicting)
+    );
+    let diff = policy::diff(&compiled(&text), &mended, policy::View::Intended);
+    assert_eq!(diff.reach, []);
+}
+
+#[test]
+fn a_rule_that_expires_is_let_go_or_renewed_as_narrow_as_it_was_used() {
+    let text = with(&[
+        r#"name = "soon", from = ["a"], to = ["a", "b"], action = "allow", expires = "2026-11-24""#,
+    ]);
+    let expiring = |usage: Option<&Usage>| {
+        let findings = analyze(&compiled(&text), usage);
+        findings
+            .into_iter()
+            .find(|f| f.kind == FindingKind::Expiring)
+            .expect("it expires")
+    };
+    let advice = expiring(Some(&usage(30, &[]))).advice;
+    assert_eq!(advice, "let it expire: unused in the 30 days watched");
+    let seen = facts(&["10.0.0.1"], &["10.0.1.2"], &[(6, 22)]);
+    let found = expiring(Some(&usage(30, &[("soon", seen.clone())])));
+    let Remedy::Replace(tables) = &found.remedy else {
+        panic!("{found:?}");
+    };
+    for line in [
+        "to = [\"b\"]",
+        "services = [\"ssh\"]",
+        "expires = \"2026-11-24\"",
+    ] {
+        assert!(tables.contains(line), "{tables}");
+    }
+    let short = expiring(Some(&usage(6, &[("soon", seen)])));
+    assert_eq!(short.advice, "renew its date if it is still needed");
 }
 
 // The twin -----------------------------------------------------------------------------------------

@@ -4,7 +4,11 @@ mod drawn;
 
 use acl::Service;
 use drawn::{ADDRESSES, TODAY, drawn, service};
-use policy::{RepairError, RepairStep, View, Wanted, compile, load, repair};
+use policy::quarantine::{Quarantine, with_quarantine};
+use policy::{
+    Inventory, InventoryFile, RepairError, RepairStep, Repaired, View, Wanted, compile, load,
+    repair,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -20,15 +24,31 @@ fn wanted(src: &str, dst: &str, service: Service, permit: bool, view: View) -> W
     }
 }
 
-fn steps(text: &str, wanted: &Wanted) -> Result<Vec<RepairStep>, RepairError> {
+/// Changes of any number of steps.
+fn changes(text: &str, wanted: &Wanted) -> Result<Vec<Vec<RepairStep>>, RepairError> {
     let policy = load(text, "shop.toml", TODAY).unwrap_or_else(|e| panic!("{e}"));
     let compiled = compile(&policy, 1, TODAY).expect("it compiles");
-    let found = repair(text, &compiled, wanted)?;
+    let inventory = &Inventory::default();
+    let compiled = &compiled;
+    let policy = Repaired {
+        text,
+        inventory,
+        compiled,
+    };
+    let found = repair(policy, wanted)?;
     for repair in &found {
         load(&repair.text, "repaired.toml", TODAY)
             .unwrap_or_else(|e| panic!("{e}\n{}", repair.text));
     }
-    Ok(found.into_iter().map(|repair| repair.step).collect())
+    Ok(found.into_iter().map(|repair| repair.steps).collect())
+}
+
+/// Changes of one step each.
+fn steps(text: &str, wanted: &Wanted) -> Result<Vec<RepairStep>, RepairError> {
+    let single = |steps: Vec<RepairStep>| <[RepairStep; 1]>::try_from(steps);
+    let found = changes(text, wanted)?.into_iter().map(single);
+    let found: Result<Vec<_>, _> = found.collect();
+    Ok(found.expect("one step each").concat())
 }
 
 #[test]
@@ -59,8 +79,13 @@ fn a_guardrail_that_denies_is_narrowed_or_goes() {
     let remove = RepairStep::Remove {
         rule: "development-never-in-db".to_owned(),
     };
-    // Without it the default of an enforced segment denies: no single step will do.
-    assert_eq!(steps(SHOP, &flow), Err(RepairError::NotFound));
+    // Without it the default of an enforced segment denies: that takes a rule as well.
+    let found = changes(SHOP, &flow).expect("a change of two steps");
+    for change in &found {
+        assert_eq!(change.len(), 2, "{change:?}");
+        assert!(matches!(change[1], RepairStep::Add { .. }), "{change:?}");
+    }
+    assert!(found.iter().any(|change| change[0] == remove), "{found:?}");
     let observed = SHOP.replace(
         "tier exists\"\nmode = \"enforce\"",
         "tier exists\"\nmode = \"observe\"",
@@ -118,6 +143,64 @@ fn a_flow_that_is_so_already_or_cannot_be_is_said_to_be() {
     );
 }
 
+#[test]
+fn a_flow_of_a_workload_in_quarantine_is_let_go_by_lifting_it() {
+    let policy = load(SHOP, "shop.toml", TODAY).expect("valid");
+    let held = |text: &str, workload: &str| {
+        let quarantine = Quarantine {
+            workload: workload.to_owned(),
+            allow: vec!["tcp/22".to_owned()],
+            ..Quarantine::default()
+        };
+        with_quarantine(text, &policy, &quarantine).expect("it can be held")
+    };
+    let text = held(&held(SHOP, "web-1"), "db-1");
+    let service = Service::port(6, 8000);
+    let flow = wanted("10.0.1.10", "10.0.2.10", service, true, View::Enforced);
+    let workload = "web-1".to_owned();
+    assert_eq!(steps(&text, &flow), Ok(vec![RepairStep::Lift { workload }]));
+    let service = Service::port(6, 5432);
+    let flow = wanted("10.0.1.10", "10.0.3.10", service, true, View::Enforced);
+    let first = changes(&text, &flow).expect("a change").remove(0);
+    let lifted = |step: &RepairStep| matches!(step, RepairStep::Lift { .. });
+    assert_eq!(
+        first.iter().filter(|step| lifted(step)).count(),
+        2,
+        "{first:?}"
+    );
+}
+
+#[test]
+fn workloads_from_beside_the_text_stay_what_they_are() {
+    let inventory = "[[workload]]\nname = \"web-9\"\naddresses = [\"10.0.1.99\"]\nlabels = { app = \"shop\", role = \"web\", env = \"prod\" }\n";
+    let file = InventoryFile::read(inventory, "more.toml").expect("valid");
+    let own = load(SHOP, "shop.toml", TODAY).expect("valid").workloads;
+    let merged = policy::merge(&own, "shop.toml", &[file]).expect("no conflict");
+    let inventory = Inventory {
+        tables: merged.tables,
+        ..Inventory::default()
+    };
+    let mut loader = policy::Loader::new();
+    let valid = loader.load_with(SHOP, &inventory, "shop.toml", TODAY);
+    let compiled = &compile(&valid.expect("valid"), 1, TODAY).expect("it compiles");
+    let policy = Repaired {
+        text: SHOP,
+        inventory: &inventory,
+        compiled,
+    };
+    let service = Service::port(6, 8443);
+    let flow = wanted("10.0.1.99", "10.0.2.10", service, true, View::Intended);
+    let found = repair(policy, &flow).expect("a rule");
+    let [reach] = &found[0].diff.reach[..] else {
+        panic!("{:?}", found[0].diff.reach);
+    };
+    assert_eq!(reach.from.names, ["shop-web"]);
+    let RepairStep::Add { tables } = &found[0].steps[0] else {
+        panic!("{:?}", found[0].steps);
+    };
+    assert!(tables.contains("from = [\"shop-web\"]"), "{tables}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -133,16 +216,18 @@ proptest! {
         let text = drawn.text();
         let policy = load(&text, "p.toml", TODAY).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let compiled = compile(&policy, 1, TODAY).expect("it compiles");
+        let inventory = Inventory::default();
         for permit in [true, false] {
             let flow = wanted(src, dst, service, permit, view);
-            for repair in repair(&text, &compiled, &flow).unwrap_or_default() {
+            let asked = Repaired { text: &text, inventory: &inventory, compiled: &compiled };
+            for repair in repair(asked, &flow).unwrap_or_default() {
                 let again = load(&repair.text, "p.toml", TODAY).expect("valid");
                 let again = compile(&again, 1, TODAY).expect("it compiles");
                 // Turned: what was wanted is so, and the way back is asked for no more.
-                let so = policy::repair(&repair.text, &again, &flow);
+                let so = policy::repair(Repaired { text: &repair.text, compiled: &again, ..asked }, &flow);
                 prop_assert!(matches!(so, Err(RepairError::AlreadySo { .. })), "{:?}\n{}", so, text);
-                prop_assert!(!repair.diff.reach.is_empty(), "{:?}", repair.step);
-                prop_assert!(!repair.diff.words.is_empty(), "{:?}", repair.step);
+                prop_assert!(!repair.diff.reach.is_empty(), "{:?}", repair.steps);
+                prop_assert!(!repair.diff.words.is_empty(), "{:?}", repair.steps);
             }
         }
     }

@@ -52,7 +52,7 @@ async fn quarantine(
 ) -> Answer<QuarantineResult> {
     let request: QuarantineRequest = body(&bytes)?;
     let peer = peer.named();
-    let work = move |app: Arc<App>| async move { app.policy.quarantine(request, peer).await };
+    let work = move |app: Arc<App>| async move { app.quarantine(request, peer).await };
     Ok(Json(detached(app, work).await?))
 }
 

@@ -581,6 +581,36 @@ const OTHERS: &[(&str, Kind, &str)] = &[
         "flow records that the watch did not look at because its queue was full",
     ),
     (
+        "ringfence_candidates",
+        Gauge,
+        "policies judged beside the one in force",
+    ),
+    (
+        "ringfence_candidate_flows_total",
+        Counter,
+        "flows judged, by candidate",
+    ),
+    (
+        "ringfence_candidate_changed_flows_total",
+        Counter,
+        "of those, flows that it decides otherwise, by candidate and turn: deny-newly, allow-newly",
+    ),
+    (
+        "ringfence_candidate_uncertain_flows_total",
+        Counter,
+        "of those, flows about which it is not certain, by candidate",
+    ),
+    (
+        "ringfence_candidate_lost_records_total",
+        Counter,
+        "flow records not judged because the queue was full, by candidate",
+    ),
+    (
+        "ringfence_candidate_watch_shed_total",
+        Counter,
+        "changed flows that a slow watcher was not told, by candidate",
+    ),
+    (
         "ringfence_policy_epoch",
         Gauge,
         "epoch of the policy in force",

@@ -214,6 +214,12 @@ impl PolicyService {
 }
 
 impl InForce {
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The workloads that the policy has itself.
     #[must_use]
     pub fn own_workloads(&self) -> &[Workload] {

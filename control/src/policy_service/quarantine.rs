@@ -6,6 +6,7 @@ use super::{Change, PolicyService, lock, micros};
 use crate::clock::{now_ns, today};
 use api::Ts;
 use api::error::{ApiError, ErrorCode, ErrorDetail};
+use api::foresight::Foresight;
 use api::life::Peer;
 use api::policy::{ApplyResult, PolicyChange};
 use api::quarantine::{
@@ -159,6 +160,26 @@ fn carry(
     Ok(carried)
 }
 
+/// The policy that holds one more workload, not applied.
+fn drafted(
+    text: String,
+    file: &str,
+    all: &[Held],
+    held: Held,
+) -> Result<QuarantineResult, ApiError> {
+    let carried = carry(text, file, all, Some(&held.workload))?;
+    let policy = policy::load(&carried.text, file, today());
+    let policy = policy.map_err(|errors| super::check::invalid(&errors))?;
+    Ok(QuarantineResult {
+        addresses: addresses(&policy, &held.workload),
+        held,
+        text: carried.text,
+        applied: None,
+        // For whoever can ask history.
+        foresight: Foresight::default(),
+    })
+}
+
 fn text_holds(workload: &str, text: &str) -> bool {
     text.contains(&format!("\"{PREFIX}{workload}:out\""))
 }
@@ -252,20 +273,8 @@ impl PolicyService {
         }
         let mut all = list.active(Instant::now());
         all.push(held.clone());
-        let (bare, name, file) = (text.clone(), held.workload.clone(), file_name.clone());
-        let draft = aside(move || {
-            let carried = carry(bare, &file, &all, Some(&name))?;
-            let policy = policy::load(&carried.text, &file, today());
-            let policy = policy.map_err(|errors| super::check::invalid(&errors))?;
-            Ok((carried.text, addresses(&policy, &name)))
-        });
-        let (draft, addresses) = draft.await?;
-        let mut result = QuarantineResult {
-            held: held.clone(),
-            addresses,
-            text: draft,
-            applied: None,
-        };
+        let (bare, file, one) = (text.clone(), file_name.clone(), held.clone());
+        let mut result = aside(move || drafted(bare, &file, &all, one)).await?;
         if request.dry_run {
             return Ok(result);
         }
@@ -280,6 +289,23 @@ impl PolicyService {
         applied.enforcement_us = micros(began.elapsed());
         result.applied = Some(applied);
         Ok(result)
+    }
+
+    /// What holding a workload would make of the policy in force. Takes long for a large policy.
+    ///
+    /// # Errors
+    /// It cannot be held, or no policy is in force.
+    pub fn quarantine_draft(
+        &self,
+        request: &QuarantineRequest,
+    ) -> Result<QuarantineResult, ApiError> {
+        let held = held(request)?;
+        let (text, file_name) = self.text_in_force()?;
+        let mut all = lock(&self.held)
+            .without(&held.workload)
+            .active(Instant::now());
+        all.push(held.clone());
+        drafted(text, &file_name, &all, held)
     }
 
     /// Lets a workload go.

@@ -220,7 +220,7 @@ fn view(view: View) -> policy::View {
     }
 }
 
-fn reach_change(change: policy::ReachChange) -> ReachChange {
+pub(crate) fn reach_change(change: policy::ReachChange) -> ReachChange {
     let ends = |ends: policy::EndSet| EndSet {
         names: ends.names,
         workloads: ends.workloads,
@@ -313,6 +313,7 @@ fn analyze(
         because: finding.because,
         others: finding.others,
         remove: finding.remedy == Remedy::Remove,
+        advice: finding.advice,
         replace: match finding.remedy {
             Remedy::Replace(tables) => Some(tables),
             Remedy::Look | Remedy::Remove => None,

@@ -1,6 +1,7 @@
 //! Why a flow is, was or would be decided as it is: hypothetical, live, past.
 
 use super::ends::ends_of;
+use super::turning::turnings;
 use super::{ICMPV6, OBSERVED_MAX, action_word, bad, mode_word, source_word};
 use crate::app::App;
 use crate::clock::now_ns;
@@ -11,6 +12,7 @@ use api::error::{ApiError, ErrorCode};
 use api::explain::{EndNamed, ExplainQuery, FlowExplain, FlowExplainQuery, RuleConsidered};
 use api::filter::Filter;
 use api::flow::FlowId;
+use api::label::service_word;
 use api::words;
 use api::{Explain, Flow, Ts};
 use std::net::IpAddr;
@@ -74,6 +76,9 @@ impl<'q> Asked<'q> {
             at: None,
             uncertain: None,
             observed: Vec::new(),
+            turnings: Vec::new(),
+            now: None,
+            now_unknown: None,
         }
     }
 }
@@ -87,14 +92,12 @@ fn split<T>(asked: Result<T, ApiError>) -> (Option<T>, Option<String>) {
 
 /// The service of a flow by its numbers, as the policy language writes it.
 fn numbers(flow: &Flow) -> String {
-    let (icmp_type, icmp_code) = (flow.icmp_type.unwrap_or(0), flow.icmp_code.unwrap_or(0));
-    match flow.proto {
-        6 => format!("tcp/{}", flow.dport),
-        17 => format!("udp/{}", flow.dport),
-        132 => format!("sctp/{}", flow.dport),
-        1 => format!("icmp/{icmp_type}/{icmp_code}"),
-        ICMPV6 => format!("icmpv6/{icmp_type}/{icmp_code}"),
-        proto => format!("proto/{proto}"),
+    let port = flow.icmp_type.map_or(flow.dport, |t| u16::from(t) << 8);
+    match (flow.proto, flow.icmp_type, flow.icmp_code) {
+        // A type alone is asked about with code 0.
+        (1, Some(kind), Some(code)) if code > 0 => format!("icmp/{kind}/{code}"),
+        (ICMPV6, Some(kind), Some(code)) if code > 0 => format!("icmpv6/{kind}/{code}"),
+        (proto, ..) => service_word(proto, port),
     }
 }
 
@@ -109,6 +112,15 @@ impl App {
             let past = self.policy.in_force_at(at_ns)?;
             let mut explain = self.explain_past(&past, query)?;
             explain.at = Some(Ts(at_ns));
+            // Of the same addresses: the names may be those of others by now.
+            let (now, now_unknown) = split(self.explain(&ExplainQuery {
+                src: explain.src.address.to_string(),
+                dst: explain.dst.address.to_string(),
+                service: explain.service.clone(),
+                at: None,
+            }));
+            explain.now = now.map(Box::new);
+            explain.now_unknown = now_unknown;
             return Ok(explain);
         }
         let show = self.policy.show();
@@ -125,6 +137,7 @@ impl App {
         explain.revision = show.revision;
         explain.since = show.adopted_ts;
         explain.observed = self.observed(asked.src, asked.dst, &asked.service);
+        explain.turnings = turnings(&in_force, (asked.src, asked.dst), asked.service);
         Ok(explain)
     }
 
@@ -202,6 +215,9 @@ impl App {
             at: None,
             uncertain: None,
             observed: self.observed(src, dst, &service),
+            turnings: Vec::new(),
+            now: None,
+            now_unknown: None,
         })
     }
 

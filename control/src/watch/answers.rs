@@ -3,12 +3,15 @@
 use super::cut::{CutDraft, CutError, Ground, judged};
 use crate::app::App;
 use crate::clock::{now_ns, today};
+use crate::foresight::Draft;
 use crate::history_questions::time_ns;
+use crate::quarantine::suspect;
 use api::Ts;
 use api::error::{ApiError, ErrorCode};
 use api::watch::{
-    BaselineEdges, BaselineQuery, Finding, FindingKind, FindingQuery, FindingReport, FindingSaid,
-    FindingState, FindingStateRequest, Findings, KnownEdge, WatchDraft, WatchQuery, WatchState,
+    BaselineEdges, BaselineQuery, Finding, FindingQuery, FindingReport, FindingSaid, FindingState,
+    FindingStateRequest, Findings, Hop, KnownEdge, QuarantineOffer, WatchDraft, WatchQuery,
+    WatchState,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -116,7 +119,7 @@ impl App {
         })
     }
 
-    fn finding(&self, id: u64) -> Result<Finding, ApiError> {
+    pub(crate) fn finding(&self, id: u64) -> Result<Finding, ApiError> {
         let detector = self.watch.detector();
         detector
             .findings
@@ -139,10 +142,10 @@ impl App {
                 .map(|(key, known)| (key.clone(), known.clone()))
                 .collect()
         };
-        let text = self.policy.show().text;
         let ground = Ground {
             compiled: &in_force.compiled,
-            text: &text,
+            text: in_force.text(),
+            inventory: &in_force.members.inventory,
             known: &known,
             today: today(),
         };
@@ -150,13 +153,22 @@ impl App {
             Some(name) => ground.quarantine(finding, name),
             None => ground.cut(finding),
         };
-        made.map_err(|error| {
+        let mut made = made.map_err(|error| {
             let code = match &error {
                 CutError::AlreadyDenied { .. } | CutError::NoSuchEnd { .. } => ErrorCode::NotFound,
                 CutError::Draft { .. } => ErrorCode::InvalidPolicy,
             };
             ApiError::new(code, error.to_string())
-        })
+        })?;
+        let own = |hop: &Hop| (hop.src.address, hop.dst.address, hop.proto, hop.port);
+        made.cut.foresight = self.foresee(&Draft {
+            from: &in_force,
+            text: &made.text,
+            since: None,
+            filter: String::new(),
+            but: finding.hops.iter().map(own).collect(),
+        });
+        Ok(made)
     }
 
     /// `GET /v1/watch/finding`.
@@ -171,12 +183,18 @@ impl App {
             Ok(draft) => (Some(draft.cut), None),
             Err(error) => (None, Some(error.message)),
         };
-        let next = next_steps(&finding, cut.is_some());
+        let (quarantine, no_quarantine) = match self.quarantine_offer(&finding) {
+            Ok(offer) => (Some(offer), None),
+            Err(error) => (None, Some(error.message)),
+        };
+        let next = next_steps(&finding, quarantine.as_ref(), cut.is_some());
         Ok(FindingReport {
             finding,
             judged,
             cut,
             no_cut,
+            quarantine,
+            no_quarantine,
             next,
         })
     }
@@ -253,9 +271,12 @@ impl App {
 }
 
 /// Commands to go on with.
-fn next_steps(finding: &Finding, has_cut: bool) -> Vec<String> {
+fn next_steps(finding: &Finding, offer: Option<&QuarantineOffer>, has_cut: bool) -> Vec<String> {
     let id = finding.id;
-    let mut next = Vec::new();
+    let mut next: Vec<String> = offer
+        .map(|offer| offer.command.clone())
+        .into_iter()
+        .collect();
     if has_cut {
         next.push(format!("ringfence watch draft {id} > draft.toml"));
         next.push("ringfence policy check draft.toml".to_owned());
@@ -263,14 +284,12 @@ fn next_steps(finding: &Finding, has_cut: bool) -> Vec<String> {
             "ringfence policy apply draft.toml -m 'finding {id}'"
         ));
     }
-    let end = match (finding.kind, finding.hops.as_slice()) {
-        // Who was reached first and went on from there.
-        (FindingKind::Chain, [first, ..]) => first.dst.label(),
-        _ => finding.src.label(),
-    };
-    next.push(format!(
-        "ringfence watch draft {id} --quarantine {end} > draft.toml"
-    ));
+    let end = suspect(finding);
+    if offer.is_none() {
+        next.push(format!(
+            "ringfence watch draft {id} --quarantine {end} > draft.toml"
+        ));
+    }
     next.push(format!("ringfence history talkers {end} --since 1d"));
     next.push(format!("ringfence watch ack {id} -m 'who looks at it'"));
     next

@@ -6,9 +6,10 @@ use super::edge::{EdgeKey, ICMP, ICMPV6};
 use crate::flow::address_bytes;
 use abi::image::BUILT_IN_SEGMENTS;
 use acl::{PolicyImage, Service};
+use api::foresight::Foresight;
 use api::watch::{Cut, CutDeny, Finding, FindingKind, Hop, HopJudged, WatchEnd};
 use api::words;
-use policy::CompiledPolicy;
+use policy::{CompiledPolicy, Inventory, Loader};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -75,6 +76,8 @@ pub struct Ground<'a> {
     pub compiled: &'a CompiledPolicy,
     /// Its text.
     pub text: &'a str,
+    /// What stands beside the text.
+    pub inventory: &'a Inventory,
     /// Edges of the baseline.
     pub known: &'a [(EdgeKey, Known)],
     /// Decides which rules have expired.
@@ -324,7 +327,8 @@ impl Ground<'_> {
         let prefix = unused_prefix(self.text, finding.id, purpose);
         let text = with_denials(self.text, finding, denials, &prefix, &self.compiled.image);
         let refused = |why: String| CutError::Draft { why };
-        let valid = policy::load(&text, "draft", self.today)
+        let valid = Loader::new()
+            .load_with(&text, self.inventory, "draft", self.today)
             .map_err(|errors| refused(errors.to_string()))?;
         let epoch = self.compiled.epoch() + 1;
         let draft = policy::compile(&valid, epoch, self.today)
@@ -353,7 +357,7 @@ impl Ground<'_> {
             to: denial.to.told(),
             service: denial.service.map_or_else(
                 || "any".to_owned(),
-                |(proto, port)| api::history::service_word(proto, port),
+                |(proto, port)| api::label::service_word(proto, port),
             ),
             instead: denial.instead.clone(),
         };
@@ -363,6 +367,8 @@ impl Ground<'_> {
             also_denied_edges: also.into_iter().take(ALSO_DENIED_SHOWN_MAX).collect(),
             asked_edges: asked,
             holds,
+            // For whoever can ask history.
+            foresight: Foresight::default(),
         };
         Ok(CutDraft { cut, text })
     }
@@ -503,7 +509,7 @@ fn with_denials(
         let from = side(&denial.from, &mut made, &mut out);
         let to = side(&denial.to, &mut made, &mut out);
         let services = denial.service.map(|(proto, port)| {
-            let ports = api::history::service_word(proto, port);
+            let ports = api::label::service_word(proto, port);
             let known = image.services().find(|entry| {
                 let mut ports = entry.ports();
                 let only = ports.next().filter(|_| ports.next().is_none());

@@ -93,7 +93,7 @@ impl EdgeKey {
     /// `tcp/22`, `tcp/high`.
     #[must_use]
     pub fn service(&self) -> String {
-        let word = api::history::service_word(self.proto, self.port);
+        let word = api::label::service_word(self.proto, self.port);
         match (self.port, word.split_once('/')) {
             (HANDED_OUT_PORT_MIN, Some((proto, _))) if has_ports(self.proto) => {
                 format!("{proto}/high")

@@ -186,7 +186,7 @@ mod tests {
         let mut c = Conversation::of(&ping, 300);
         assert_eq!(
             (c.port, c.service_label().as_str()),
-            (3 * 256 + 13, "icmp/3")
+            (3 * 256 + 13, "icmp/destination-unreachable")
         );
         check(&c, "service icmp/3 and port 0 and not port 781", true);
 

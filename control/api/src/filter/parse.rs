@@ -4,6 +4,7 @@ use super::{
     Compare, EndTest, Expr, FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FilterError, Net, Quantity, Side,
     WholeTest, bits_of,
 };
+use crate::label::asked_service;
 use std::net::IpAddr;
 
 const TESTS: &str = "host, net, port, segment, workload, proto, service, rule, pending-rule, \
@@ -256,7 +257,10 @@ impl Parser {
                 let number = proto(&token.text).or_else(|| token.text.parse().ok());
                 WholeTest::Proto(number.ok_or_else(|| refused(&token, PROTO))?)
             }
-            "service" => WholeTest::Service(self.token("the name of a service")?.text),
+            "service" => {
+                let asked = self.token("the name of a service")?.text;
+                WholeTest::Service(asked_service(&asked))
+            }
             "rule" => WholeTest::Rule(self.token("the name of a rule")?.text),
             "pending-rule" => WholeTest::PendingRule(self.token("the name of a rule")?.text),
             "verdict" => WholeTest::Verdict(self.word()?),

@@ -89,12 +89,13 @@ fn mode(text: &str) -> Result<Mode, String> {
     after_long_help = "\
 Everything from and to the workload is denied in the first tier, whatever the modes are, but for the
 services given by --allow: about those the policy decides as before. It ends by itself. Policies that
-are applied meanwhile do not let it go.
+are applied meanwhile do not let it go. What was seen of the workload in the last day is held against
+it: what of that it cuts is told.
 
 Examples:
   ringfence quarantine web-1 --for 1h
   ringfence quarantine web-1 --for 1h --allow ssh --allow dns --to admin -m 'incident 4711'
-  ringfence quarantine web-1 --for 1h --dry-run       the policy as it would be
+  ringfence quarantine web-1 --for 1h --dry-run       the policy as it would be, and what it would cut
   ringfence quarantine list
   ringfence quarantine lift web-1"
 )]
@@ -108,15 +109,26 @@ pub struct QuarantineArgs {
     /// For how long
     #[arg(long = "for", value_name = "TIME", value_parser = duration, required = true)]
     pub time: Option<Duration>,
+    /// On which terms.
+    #[command(flatten)]
+    pub terms: QuarantineTerms,
+}
+
+/// What a workload that is held keeps, and how it is held.
+#[derive(Args, Clone, Debug, Default)]
+pub struct QuarantineTerms {
     /// A service, or a port as tcp/22, that stays as the policy has it; repeatable
     #[arg(long, value_name = "SERVICE")]
     pub allow: Vec<String>,
     /// Those services only with this segment
     #[arg(long, value_name = "SEGMENT", requires = "allow")]
     pub to: Option<String>,
-    /// Print the policy as it would be, and change nothing
+    /// Print the policy as it would be, and on standard error what it would cut; change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Tell what it cuts of what was seen from this time on, or so long before now [default: 1d]
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
     /// Why; kept in the policy log
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     pub note: String,

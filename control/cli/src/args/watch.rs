@@ -1,8 +1,11 @@
 //! `ringfence watch`
 
+use super::life::duration;
+use super::segments::QuarantineTerms;
 use super::words;
 use api::watch::{FindingKind, FindingSeverity};
 use clap::{Args, Subcommand};
+use std::time::Duration;
 
 /// `ringfence watch`
 #[derive(Args, Debug)]
@@ -15,6 +18,7 @@ Examples:
   ringfence watch --severity medium                    what is worth leaving your seat for
   ringfence watch list --open --since 1d
   ringfence watch show 17                              the path, the evidence, what would cut it
+  ringfence watch quarantine 17                        hold the host that matters most for an hour
   ringfence watch draft 17 > draft.toml                the policy in force and the cut
   ringfence watch ack 17 -m 'asked the owner'")]
 #[command(args_conflicts_with_subcommands = true)]
@@ -83,6 +87,29 @@ Examples:
         /// Isolate this workload or address instead of cutting the path
         #[arg(long, value_name = "WORKLOAD")]
         quarantine: Option<String>,
+    },
+    /// Hold the host of a finding that matters most: `ringfence quarantine`, and the finding is
+    /// acknowledged
+    #[command(after_long_help = "\
+Of a chain that is who was reached first and went on from there, else who began. `watch show` names
+it, and what holding it would cut.
+
+Examples:
+  ringfence watch quarantine 17
+  ringfence watch quarantine 17 --for 8h --allow ssh --to admin
+  ringfence watch quarantine 17 --workload db-1 --dry-run > draft.toml")]
+    Quarantine {
+        /// Number of the finding
+        id: u64,
+        /// Hold this workload instead
+        #[arg(long, value_name = "WORKLOAD")]
+        workload: Option<String>,
+        /// For how long
+        #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "1h")]
+        time: Duration,
+        /// On which terms.
+        #[command(flatten)]
+        terms: QuarantineTerms,
     },
     /// Edges that are usual
     #[command(after_long_help = "\

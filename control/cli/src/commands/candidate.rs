@@ -101,7 +101,9 @@ impl Context {
                     path: endpoint::CANDIDATES_WATCH.to_owned(),
                     message: error.to_string(),
                 })?;
-            reader = self.output.page(&print::changed_line(&flow))?;
+            reader = self
+                .output
+                .page(&print::changed_line(&flow, super::now()))?;
         }
         Ok(self.followed(reader))
     }

@@ -32,7 +32,7 @@ impl Context {
         };
         let path = endpoint::EXPLAIN;
         let answer = self.client.get::<Explain>(path, &query).await?;
-        self.print(&answer.json, || print::explain(&answer.value))?;
+        self.print(&answer.json, || print::explain(&answer.value, super::now()))?;
         Ok(passes(answer.value.verdict))
     }
 }

@@ -32,7 +32,7 @@ impl Context {
                     .await
             }
             HistoryCommand::Flows(args) => {
-                let print = |rows: &Rows<Flow>| print::flows(rows);
+                let print = |rows: &Rows<Flow>| print::flows(rows, super::now());
                 self.ask(endpoint::HISTORY_FLOWS, query(args), print).await
             }
             HistoryCommand::Conversations(args) => {

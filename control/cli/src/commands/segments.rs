@@ -1,12 +1,16 @@
 //! Segments on their way to enforcement, and workloads that are held.
 
+use std::time::Duration;
+
 use api::endpoint;
 use api::policy::Segments;
 use api::quarantine::{LiftRequest, QuarantineRequest, QuarantineResult, Quarantines};
 use api::readiness::{ModeRequest, Readiness, ReadinessQuery};
 
 use super::{Context, author, now};
-use crate::args::segments::{QuarantineArgs, QuarantineCommand, SegmentsArgs, SegmentsCommand};
+use crate::args::segments::{
+    QuarantineArgs, QuarantineCommand, QuarantineTerms, SegmentsArgs, SegmentsCommand,
+};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::print;
@@ -89,20 +93,41 @@ impl Context {
             }
             None => {}
         }
+        // clap has seen to it that both are there.
+        let (workload, time) = (
+            args.workload.unwrap_or_default(),
+            args.time.unwrap_or_default(),
+        );
+        self.hold(workload, None, time, args.terms).await
+    }
+
+    /// Holds a workload, or prints the draft that would; `workload` empty: the one that the finding
+    /// offers.
+    pub(super) async fn hold(
+        &self,
+        workload: String,
+        finding: Option<u64>,
+        time: Duration,
+        terms: QuarantineTerms,
+    ) -> Result<Exit, CliError> {
         let request = QuarantineRequest {
-            // clap has seen to it that both are there.
-            workload: args.workload.unwrap_or_default(),
-            for_s: args.time.map_or(0, |time| time.as_secs()),
-            allow: args.allow,
-            to: args.to,
-            dry_run: args.dry_run,
+            workload,
+            finding,
+            for_s: time.as_secs(),
+            allow: terms.allow,
+            to: terms.to,
+            dry_run: terms.dry_run,
+            since: terms.since,
             author: author(),
-            note: args.note,
+            note: terms.note,
         };
         let before = settle::counters(&self.client).await;
         let path = endpoint::QUARANTINE;
         let answer = self.client.post::<QuarantineResult>(path, &request).await?;
         let result = &answer.value;
+        if request.dry_run && !self.json {
+            self.output.error_page(&print::quarantine_foresight(result));
+        }
         self.print(&answer.json, || print::quarantined(result))?;
         if let (Some(before), Some(_), false) = (before, &result.applied, self.json)
             && let Some(settled) = settle::settle(&self.client, &before).await

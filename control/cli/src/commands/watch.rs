@@ -58,6 +58,15 @@ impl Context {
             Some(WatchCommand::Draft { id, quarantine }) => {
                 self.watch_draft(FindingQuery { id, quarantine }).await
             }
+            Some(WatchCommand::Quarantine {
+                id,
+                workload,
+                time,
+                terms,
+            }) => {
+                let workload = workload.unwrap_or_default();
+                self.hold(workload, Some(id), time, terms).await
+            }
             Some(WatchCommand::Baseline { workload, limit }) => {
                 let query = BaselineQuery { workload, limit };
                 let path = endpoint::WATCH_BASELINE;

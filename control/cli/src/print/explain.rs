@@ -1,6 +1,8 @@
 //! Why a flow would pass or not.
 
 use api::explain::{EndNamed, FlowExplain};
+use api::reach::View;
+use api::turning::{Turning, TurningChange};
 use api::words::Coverage;
 use api::{Explain, Ts};
 
@@ -8,20 +10,27 @@ use super::flows::{authority, flows};
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{clock, count, revision, span};
 
-/// The sentence, the ends, the verdicts, the rules that matched, and what was seen.
+/// Rows of what a change opens and closes that are shown.
+const REACH_SHOWN_MAX: usize = 4;
+
+/// The sentence, the ends, the verdicts, the rules that matched, what turns it, and what was seen.
 #[must_use]
-pub fn explain(explain: &Explain) -> Page {
+pub fn explain(explain: &Explain, now: Ts) -> Page {
     let mut page = Page::new();
     if let Some(at) = explain.at {
         page.line(Tone::Faint, format!("at {} UTC:", clock(at)));
     }
     said(&mut page, explain);
+    if explain.at.is_some() {
+        let now = (explain.now.as_deref(), explain.now_unknown.as_deref());
+        now_beside(&mut page, Some(explain), now);
+    }
     page.gap();
     if explain.observed.is_empty() {
         page.line(Tone::Faint, "no such flow was seen lately");
     } else {
         page.line(Tone::Plain, "seen lately:");
-        page.text(Tone::Plain, &flows(&explain.observed).render(false));
+        page.text(Tone::Plain, &flows(&explain.observed, now).render(false));
     }
     page
 }
@@ -42,7 +51,7 @@ pub fn explain_flow(explained: &FlowExplain, now: Ts) -> Page {
     );
     page.text(
         Tone::Plain,
-        &flows(std::slice::from_ref(flow)).render(false),
+        &flows(std::slice::from_ref(flow), now).render(false),
     );
     page.gap();
     page.field(
@@ -75,22 +84,24 @@ pub fn explain_flow(explained: &FlowExplain, now: Ts) -> Page {
         explained.then.as_ref(),
         explained.then_unknown.as_deref(),
     );
-    page.gap();
-    let same = match (&explained.then, &explained.now) {
-        (Some(then), Some(now)) => is_same(then, now),
-        _ => false,
-    };
-    if same {
-        page.line(Tone::Plain, "the policy in force says the same");
-    } else {
-        page.line(Tone::Heading, "the policy in force:");
-        part(
-            &mut page,
-            explained.now.as_ref(),
-            explained.now_unknown.as_deref(),
-        );
-    }
+    let now = (explained.now.as_ref(), explained.now_unknown.as_deref());
+    now_beside(&mut page, explained.then.as_ref(), now);
     page
+}
+
+/// What the policy in force says of what another said.
+fn now_beside(page: &mut Page, then: Option<&Explain>, now: (Option<&Explain>, Option<&str>)) {
+    page.gap();
+    match (then, now.0) {
+        (Some(then), Some(now)) if is_same(then, now) => {
+            page.line(Tone::Plain, "the policy in force says the same");
+            turnings(page, now);
+        }
+        _ => {
+            page.line(Tone::Heading, "the policy in force:");
+            part(page, now.0, now.1);
+        }
+    }
 }
 
 /// Whether two answers say the same of the flow and its ends.
@@ -172,6 +183,64 @@ fn said(page: &mut Page, explain: &Explain) {
         page.field(Tone::Warning, "uncertain", why);
     }
     rules(page, explain);
+    turnings(page, explain);
+}
+
+/// The smallest changes that turn the verdict, or keep it.
+fn turnings(page: &mut Page, explain: &Explain) {
+    for turning in &explain.turnings {
+        page.gap();
+        let what = if turning.permits { "allow" } else { "deny" };
+        let wanted = match turning.view {
+            View::Enforced => format!("to {what} it"),
+            View::Intended => format!("to go on {what}ing it once everything is enforced"),
+        };
+        match (&turning.none, turning.changes.len()) {
+            (Some(why), _) => {
+                page.line(Tone::Heading, format!("{wanted}: {why}"));
+            }
+            (None, 1) => {
+                page.line(Tone::Heading, format!("{wanted}, the smallest change:"));
+            }
+            (None, _) => {
+                page.line(
+                    Tone::Heading,
+                    format!("{wanted}, the smallest change first:"),
+                );
+            }
+        }
+        changes(page, turning);
+    }
+}
+
+fn changes(page: &mut Page, turning: &Turning) {
+    for (at, change) in turning.changes.iter().enumerate() {
+        if at > 0 {
+            page.line(Tone::Plain, "or");
+        }
+        for step in &change.steps {
+            page.line(Tone::Plain, format!("  {}", step.told));
+            for line in step.tables.iter().flat_map(|tables| tables.lines()) {
+                page.line(Tone::Plain, format!("      {line}"));
+            }
+        }
+        reach(page, change);
+    }
+}
+
+/// What else a change does.
+fn reach(page: &mut Page, change: &TurningChange) {
+    for row in change.reach.iter().take(REACH_SHOWN_MAX) {
+        let (from, to) = (row.from.names.join(", "), row.to.names.join(", "));
+        let services = row.services.join(", ");
+        let line = format!("    {} {from} -> {to}: {services}", row.turn);
+        page.line(Tone::Faint, line);
+    }
+    let hidden = change.reach.len().saturating_sub(REACH_SHOWN_MAX) as u64 + change.reach_untold;
+    if hidden > 0 {
+        let more = format!("    and {} more", count(hidden));
+        page.line(Tone::Faint, more);
+    }
 }
 
 fn rules(page: &mut Page, explain: &Explain) {

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::Flow;
 use api::flow::special_address;
 use api::words::{Action, VerdictSource};
+use api::{Flow, Ts};
 
 use crate::page::{Align, Grid, Page, Tone};
-use crate::quantity::{bytes, clock_ms, count};
+use crate::quantity::{bytes, clock_ms, count, day, day_clock_ms};
 
 const COLUMNS: &[(&str, Align)] = &[
     ("first", Align::Left),
@@ -22,9 +22,9 @@ const COLUMNS: &[(&str, Align)] = &[
     ("addresses", Align::Left),
 ];
 
-/// Flows as a table, in the order given.
+/// Flows as a table, in the order given; with their days where they are not all of today.
 #[must_use]
-pub fn flows(flows: &[Flow]) -> Page {
+pub fn flows(flows: &[Flow], now: Ts) -> Page {
     let mut page = Page::new();
     if flows.is_empty() {
         page.line(Tone::Faint, "no flows");
@@ -35,8 +35,13 @@ pub fn flows(flows: &[Flow]) -> Page {
         return page;
     }
     let mut grid = Grid::new(COLUMNS);
+    let today = day(now);
+    let time = match flows.iter().all(|flow| day(flow.first_ts) == today) {
+        true => clock_ms,
+        false => day_clock_ms,
+    };
     for flow in flows {
-        grid.row(tone(flow), cells(flow).into());
+        grid.row(tone(flow), cells(flow, time(flow.first_ts)).into());
     }
     page.table(grid);
     page
@@ -54,11 +59,15 @@ pub fn flow_header() -> Page {
     page
 }
 
-/// One flow as one line, for `--follow`.
+/// One flow as one line, for `--follow`; with its day where that is not today.
 #[must_use]
-pub fn flow_line(flow: &Flow) -> Page {
+pub fn flow_line(flow: &Flow, now: Ts) -> Page {
     let mut page = Page::new();
-    page.line(tone(flow), fixed_width(&cells(flow)));
+    let time = match day(flow.first_ts) == day(now) {
+        true => clock_ms(flow.first_ts),
+        false => day_clock_ms(flow.first_ts),
+    };
+    page.line(tone(flow), fixed_width(&cells(flow, time)));
     page
 }
 
@@ -84,9 +93,9 @@ fn tone(flow: &Flow) -> Tone {
     }
 }
 
-fn cells(flow: &Flow) -> [String; 9] {
+fn cells(flow: &Flow, time: String) -> [String; 9] {
     [
-        clock_ms(flow.first_ts),
+        time,
         source(flow),
         destination(flow),
         flow.service_label(),

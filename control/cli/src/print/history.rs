@@ -2,14 +2,14 @@
 
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{bytes, clock, count, counted, span};
-use api::Flow;
 use api::history::{
     Conversation, CoverageShare, Edge, HistoryState, MatrixCell, Rows, RuleUse, SeriesPoint, Sums,
     Table, TopLine,
 };
+use api::label::{end_label, service_label};
 use api::top::TopBy;
 use api::words::Action;
-use std::net::IpAddr;
+use api::{Flow, Ts};
 use std::sync::Arc;
 
 const SUMS: [(&str, Align); 3] = [
@@ -49,19 +49,6 @@ fn page(grid: Grid, nothing: &str, is_cut: bool) -> Page {
         page.line(Tone::Faint, more);
     }
     page
-}
-
-/// A name, or the address where there is none.
-fn end(name: Option<&Arc<str>>, address: IpAddr) -> String {
-    name.map_or_else(|| address.to_string(), ToString::to_string)
-}
-
-/// `postgres`, or `tcp/5432` where the policy had no name for it.
-fn service(name: Option<&Arc<str>>, proto: u8, port: u16) -> String {
-    name.map_or_else(
-        || api::history::service_word(proto, port),
-        ToString::to_string,
-    )
 }
 
 const fn tone(denied_flows: u64) -> Tone {
@@ -148,8 +135,8 @@ pub fn state(state: &HistoryState) -> Page {
 
 /// Flow records, as `ringfence flows` prints them.
 #[must_use]
-pub fn flows(rows: &Rows<Flow>) -> Page {
-    let mut page = super::flows(&rows.rows);
+pub fn flows(rows: &Rows<Flow>, now: Ts) -> Page {
+    let mut page = super::flows(&rows.rows, now);
     if rows.cut {
         page.gap();
         page.line(Tone::Faint, "these are the newest; --limit 0 shows all");
@@ -181,7 +168,7 @@ pub fn conversations(rows: &Rows<Conversation>) -> Page {
         let service = if c.folded {
             "(scan)".to_owned()
         } else {
-            service(c.service.as_ref(), c.proto, c.port)
+            service_label(c.service.as_deref(), c.proto, c.port)
         };
         let cells = vec![
             format!(
@@ -189,8 +176,8 @@ pub fn conversations(rows: &Rows<Conversation>) -> Page {
                 clock(c.start_ts),
                 span(u64::from(c.interval_s) * 1_000_000_000)
             ),
-            end(c.src_name.as_ref(), c.src),
-            end(c.dst_name.as_ref(), c.dst),
+            c.src_label(),
+            c.dst_label(),
             service,
             verdict(c.verdict, c.pending_verdict),
             why,
@@ -266,9 +253,9 @@ pub fn edges(rows: &Rows<Edge>) -> Page {
         let cells = vec![
             clock(edge.first_ts),
             clock(edge.last_ts),
-            end(edge.src_name.as_ref(), edge.src),
-            end(edge.dst_name.as_ref(), edge.dst),
-            service(edge.service.as_ref(), edge.proto, edge.port),
+            end_label(edge.src_name.as_deref(), edge.src),
+            end_label(edge.dst_name.as_deref(), edge.dst),
+            service_label(edge.service.as_deref(), edge.proto, edge.port),
             count(edge.denied_flows),
         ];
         row(&mut grid, tone(edge.denied_flows), cells, &edge.sums);

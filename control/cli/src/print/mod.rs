@@ -6,6 +6,7 @@ mod capacity;
 mod doctor;
 mod explain;
 mod flows;
+mod foresight;
 pub mod history;
 mod inventory;
 mod life;
@@ -34,7 +35,7 @@ pub use policy::{
 };
 pub use ports::{drops, ports};
 pub use reach::{analysis, blast, broken, policy_diff};
-pub use segments::{quarantined, quarantines, readiness, segment_readiness};
+pub use segments::{quarantine_foresight, quarantined, quarantines, readiness, segment_readiness};
 pub use stages::stages;
 pub use status::{Overview, status};
 pub use top::top;

@@ -267,11 +267,6 @@ pub fn analysis(analysis: &Analysis) -> Page {
             ("what to do", Align::Left),
         ]);
         for finding in &analysis.findings {
-            let remedy = match (finding.remove, &finding.replace) {
-                (true, _) => "remove it",
-                (false, Some(_)) => "narrow it, see below",
-                (false, None) => "look at it",
-            };
             grid.row(
                 Tone::Plain,
                 vec![
@@ -279,7 +274,7 @@ pub fn analysis(analysis: &Analysis) -> Page {
                     finding.rule.clone(),
                     finding.line.to_string(),
                     finding.because.clone(),
-                    remedy.to_owned(),
+                    finding.advice.clone(),
                 ],
             );
         }

@@ -1,9 +1,11 @@
 //! How far segments have come, and workloads that are held.
 
 use api::Ts;
+use api::label::end_label;
 use api::quarantine::{Held, QuarantineResult, Quarantines};
 use api::readiness::{SegmentReadiness, Unexpected};
 
+use super::foresight::foresight;
 use super::policy::applied;
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{age, bytes, clock, count, span};
@@ -111,7 +113,9 @@ pub fn segment_readiness(segment: &SegmentReadiness, now: Ts) -> Page {
         },
     );
     if let Some(last) = &segment.last_unexpected {
-        let text = format!("{}, {}", age(Some(last.last_ts), now), ends(last));
+        let [src, dst] = ends(last);
+        let when = age(Some(last.last_ts), now);
+        let text = format!("{when}, {src} > {dst} {}", last.service);
         page.field(Tone::Plain, "last", text);
     }
     for lacks in &segment.lacking {
@@ -137,11 +141,12 @@ fn unexpected(conversations: &[Unexpected], now: Ts) -> Grid {
         ("why", Align::Left),
     ]);
     for one in conversations {
+        let [src, dst] = ends(one);
         grid.row(
             Tone::Plain,
             vec![
-                end(&one.src_name, one.src),
-                end(&one.dst_name, one.dst),
+                src,
+                dst,
                 one.service.clone(),
                 count(one.flows),
                 bytes(one.bytes),
@@ -155,14 +160,9 @@ fn unexpected(conversations: &[Unexpected], now: Ts) -> Grid {
     grid
 }
 
-fn end(name: &Option<std::sync::Arc<str>>, address: std::net::IpAddr) -> String {
-    name.as_ref()
-        .map_or_else(|| address.to_string(), ToString::to_string)
-}
-
-fn ends(one: &Unexpected) -> String {
-    let (src, dst) = (end(&one.src_name, one.src), end(&one.dst_name, one.dst));
-    format!("{src} > {dst} {}", one.service)
+fn ends(one: &Unexpected) -> [String; 2] {
+    [(&one.src_name, one.src), (&one.dst_name, one.dst)]
+        .map(|(name, address)| end_label(name.as_deref(), address))
 }
 
 fn allowed(held: &Held) -> String {
@@ -202,7 +202,21 @@ pub fn quarantined(result: &QuarantineResult) -> Page {
         ),
     );
     page.gap();
+    page.append(quarantine_foresight(result));
+    page.gap();
     page.append(applied("the policy that holds it", in_force));
+    page
+}
+
+/// What of recent history a quarantine cuts, or would cut.
+#[must_use]
+pub fn quarantine_foresight(result: &QuarantineResult) -> Page {
+    let mut page = Page::new();
+    let cuts = match &result.applied {
+        Some(_) => "cuts",
+        None => "would cut",
+    };
+    foresight(&mut page, &result.foresight, cuts);
     page
 }
 

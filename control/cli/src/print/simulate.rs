@@ -172,7 +172,7 @@ fn grid_len(found: &Simulation) -> u64 {
 }
 
 /// What becomes of an edge, in a word or two.
-fn what(edge: &SimulatedEdge) -> (String, Tone) {
+pub(super) fn what(edge: &SimulatedEdge) -> (String, Tone) {
     if let Some(doubt) = edge.doubts.first() {
         return (format!("uncertain: {doubt}"), Tone::Warning);
     }
@@ -195,7 +195,7 @@ fn why(verdict: &Verdict) -> String {
 }
 
 /// `allow by web-to-db`; with the pending view where it differs: `allow by default (deny by no-ssh)`.
-fn verdicts(verdicts: &Verdicts) -> String {
+pub(super) fn verdicts(verdicts: &Verdicts) -> String {
     let Verdicts { enforced, pending } = verdicts;
     let own = format!("{} by {}", enforced.action, why(enforced));
     if enforced.action == pending.action {

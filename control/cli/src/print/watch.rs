@@ -1,10 +1,11 @@
 //! What the watch found.
 
+use super::foresight::foresight;
 use crate::page::{Align, Grid, Page, Tone};
 use crate::quantity::{bytes, clock, count, counted, span};
 use api::watch::{
     BaselineEdges, Cut, Evidence, Finding, FindingReport, FindingSeverity, FindingState, Findings,
-    Hop, WatchState,
+    Hop, QuarantineOffer, WatchState,
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -163,6 +164,14 @@ pub fn report(report: &FindingReport) -> Page {
         }
         (None, None) => {}
     }
+    page.gap();
+    match (&report.quarantine, &report.no_quarantine) {
+        (Some(offer), _) => offered(&mut page, offer),
+        (None, Some(why)) => {
+            page.field(Tone::Plain, "quarantine", format!("none: {why}"));
+        }
+        (None, None) => {}
+    }
     for said in &finding.said {
         let text = format!(
             "{} {} by {}: {}",
@@ -179,6 +188,17 @@ pub fn report(report: &FindingReport) -> Page {
         page.line(Tone::Plain, format!("  {command}"));
     }
     page
+}
+
+/// The quarantine that is ready, and what it would cut.
+fn offered(page: &mut Page, offer: &QuarantineOffer) {
+    let time = span(offer.for_s * NS_PER_S);
+    let addresses = offer.addresses.join(", ");
+    let text = format!("hold {} ({addresses}) for {time}", offer.workload);
+    page.field(Tone::Good, "quarantine", text);
+    page.field(Tone::Plain, "apply it", &offer.command);
+    page.field(Tone::Plain, "or", &offer.same);
+    foresight(page, &offer.foresight, "would cut");
 }
 
 fn state_of(finding: &Finding) -> String {
@@ -326,8 +346,14 @@ fn cut_lines(page: &mut Page, cut: &Cut) {
     let asked = counted(cut.asked_edges, "usual edge");
     if cut.also_denied == 0 {
         page.field(Tone::Good, "also denied", format!("none of {asked}"));
-        return;
+    } else {
+        also_denied(page, cut, &asked);
     }
+    foresight(page, &cut.foresight, "also cuts");
+}
+
+/// Usual edges that a cut denies.
+fn also_denied(page: &mut Page, cut: &Cut, asked: &str) {
     let more = cut
         .also_denied
         .saturating_sub(cut.also_denied_edges.len() as u64);

@@ -187,14 +187,16 @@ fn print(
 ) -> Result<(), CliError> {
     let Some(path) = &args.out else {
         return match format {
-            Format::Table => output.page(&crate::print::flows(&result.flows)).map(|_| ()),
+            Format::Table => output
+                .page(&crate::print::flows(&result.flows, crate::commands::now()))
+                .map(|_| ()),
             Format::Tsv | Format::Json => output
                 .bytes(&report::lines(&result.flows, format))
                 .map(|_| ()),
         };
     };
     let text = match format {
-        Format::Table => crate::print::flows(&result.flows)
+        Format::Table => crate::print::flows(&result.flows, crate::commands::now())
             .render(false)
             .into_bytes(),
         Format::Tsv | Format::Json => report::lines(&result.flows, format),

@@ -47,13 +47,14 @@ pub(super) fn judge(compiled: &CompiledPolicy, found: &mut Found<'_>, at: usize,
     let facts = usage.rules.get(&rule.name).filter(|facts| facts.flows > 0);
     let Some(facts) = facts else {
         // A rule that denies and never had to may be what keeps others from trying.
-        let remedy = if rule.action.permits() {
-            Remedy::Remove
-        } else {
-            Remedy::Look
-        };
         let because = format!("in the {days} days watched it decided no flow, nor would have");
-        found.add(FindingKind::Unused, because, Vec::new(), remedy);
+        if rule.action.permits() {
+            found.add(FindingKind::Unused, because, Vec::new(), Remedy::Remove);
+        } else {
+            let advice = "keep it where it guards, else remove it".to_owned();
+            let what = (Remedy::Look, advice);
+            found.add_with(FindingKind::Unused, because, Vec::new(), what);
+        }
         return;
     };
     if facts.cut || !rule.action.permits() {
@@ -84,8 +85,49 @@ pub(super) fn judge(compiled: &CompiledPolicy, found: &mut Found<'_>, at: usize,
         .map(|share| format!("{} of {} {}", share.used, share.all, share.of))
         .collect();
     let because = format!("in the {days} days watched {} were used", told.join(", "));
-    let remedy = narrowed(compiled, at, facts).map_or(Remedy::Look, Remedy::Replace);
-    found.add(FindingKind::OverBroad, because, Vec::new(), remedy);
+    match narrowed(compiled, at, facts) {
+        Some(tables) => {
+            let remedy = Remedy::Replace(tables);
+            found.add(FindingKind::OverBroad, because, Vec::new(), remedy);
+        }
+        None => {
+            let advice =
+                format!("name its ports as ranges: more than {NARROW_PORTS_MAX} were used");
+            let what = (Remedy::Look, advice);
+            found.add_with(FindingKind::OverBroad, because, Vec::new(), what);
+        }
+    }
+}
+
+/// What to do about a rule whose date comes: nothing where nobody needs it, else the rule with a later
+/// date, and as narrow as what was seen lets it be.
+pub(super) fn of_expiring(
+    compiled: &CompiledPolicy,
+    at: usize,
+    usage: Option<&Usage>,
+) -> (Remedy, String) {
+    let rule = &compiled.policy().rules[at];
+    let renew = "renew its date if it is still needed";
+    let Some(usage) = usage.filter(|usage| usage.days >= USAGE_DAYS_MIN) else {
+        return (Remedy::Look, renew.to_owned());
+    };
+    let facts = usage.rules.get(&rule.name).filter(|facts| facts.flows > 0);
+    let Some(facts) = facts else {
+        let advice = format!("let it expire: unused in the {} days watched", usage.days);
+        return (Remedy::Look, advice);
+    };
+    let whole = written::rule(compiled.policy(), rule, written::Instead::default());
+    let narrower = (!facts.cut && rule.action.permits())
+        .then(|| narrowed(compiled, at, facts))
+        .flatten()
+        .filter(|narrower| *narrower != whole);
+    match narrower {
+        Some(tables) => {
+            let advice = "if it is still needed, renew its date in the narrower one below";
+            (Remedy::Replace(tables), advice.to_owned())
+        }
+        None => (Remedy::Look, renew.to_owned()),
+    }
 }
 
 /// How much of something was used.
