@@ -1,7 +1,8 @@
 //! Outputs that are kept as text: what a person reads is compared with what a person has read and found good.
 //!
 //! In the kept text `…` stands for any run of characters within its line (times, revisions, byte counts), and blanks
-//! count as one. With `RINGFENCE_GOLDEN=write` in the environment the output is written in place of the comparison.
+//! count as one; a line with `⋮` alone stands for any number of lines, up to one that the next line of the kept text fits.
+//! With `RINGFENCE_GOLDEN=write` in the environment the output is written in place of the comparison.
 
 use std::path::Path;
 
@@ -33,7 +34,17 @@ fn first_difference<'o>(kept: &str, output: &'o str) -> Option<(usize, &'o str)>
     let (mut patterns, mut lines) = (kept.lines(), output.lines());
     let mut at = 0;
     loop {
-        match (patterns.next(), lines.next()) {
+        let mut pattern = patterns.next();
+        let mut line = lines.next();
+        if pattern == Some("⋮") {
+            pattern = patterns.next();
+            let ends = |line: &str| pattern.is_some_and(|p| fits(p, line));
+            while line.is_some_and(|l| !ends(l)) {
+                line = lines.next();
+                at += 1;
+            }
+        }
+        match (pattern, line) {
             (None, None) => return None,
             (Some(pattern), Some(line)) if fits(pattern, line) => at += 1,
             (_, line) => return Some((at, line.unwrap_or("(nothing more)"))),
@@ -75,6 +86,21 @@ mod tests {
         assert!(!fits("web … db", "web -> db-2"));
         assert!(!fits("a … b … c", "a b"));
         assert!(!fits("short", "shorter"));
+    }
+
+    #[test]
+    fn a_line_of_dots_stands_for_any_number_of_lines() {
+        assert_eq!(first_difference("a\n⋮\nd\n", "a\nb\nc\nd\n"), None);
+        assert_eq!(first_difference("a\n⋮\nd\n", "a\nd\n"), None);
+        assert_eq!(first_difference("a\n⋮\n", "a\nb\n"), None);
+        assert_eq!(
+            first_difference("a\n⋮\nd\n", "a\nb\n"),
+            Some((2, "(nothing more)"))
+        );
+        assert_eq!(
+            first_difference("⋮\nd\ne\n", "b\nd\n"),
+            Some((2, "(nothing more)"))
+        );
     }
 
     #[test]
