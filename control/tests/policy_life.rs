@@ -145,7 +145,8 @@ fn what_waits_goes_on_waiting_after_a_restart_with_the_time_that_is_left() {
 
 #[test]
 fn a_time_that_ends_while_control_is_down_reverts_at_its_start() {
-    let (mut control, dataplane, [first, second]) = tried(1);
+    // Long enough that control is down before it ends, on a loaded machine too.
+    let (mut control, dataplane, [first, second]) = tried(5);
     let due_ns = second.unconfirmed.unwrap().due_ts.0;
     control.stop();
     // The dataplane starts anew as well: what was not confirmed is not brought back to it.

@@ -240,7 +240,7 @@ impl Context {
                     path: endpoint::FLOWS.to_owned(),
                     message: error.to_string(),
                 })?;
-            reader = self.output.page(&print::flow_line(&flow, now()))?;
+            reader = self.output.page(&print::flow_line(&flow))?;
         }
         Ok(self.followed(reader))
     }

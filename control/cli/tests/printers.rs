@@ -111,7 +111,7 @@ fn flows_name_workloads_first_and_addresses_last() {
 fn followed_flows_stand_in_the_columns_of_their_header() {
     let mut text = print::flow_header().render(false);
     for flow in fixtures::flows().flows {
-        text.push_str(&print::flow_line(&flow, NOON).render(false));
+        text.push_str(&print::flow_line(&flow).render(false));
     }
     let mut page = Page::new();
     page.text(cli::page::Tone::Plain, &text);

@@ -101,9 +101,7 @@ impl Context {
                     path: endpoint::CANDIDATES_WATCH.to_owned(),
                     message: error.to_string(),
                 })?;
-            reader = self
-                .output
-                .page(&print::changed_line(&flow, super::now()))?;
+            reader = self.output.page(&print::changed_line(&flow))?;
         }
         Ok(self.followed(reader))
     }

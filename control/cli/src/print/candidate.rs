@@ -113,7 +113,7 @@ pub fn changed_header() -> Page {
 
 /// One changed flow as one line.
 #[must_use]
-pub fn changed_line(changed: &ChangedFlow, now: Ts) -> Page {
+pub fn changed_line(changed: &ChangedFlow) -> Page {
     let (tone, turn) = match changed.turn {
         Turn::DenyNewly => (Tone::Bad, "denied newly"),
         Turn::AllowNewly => (Tone::Warning, "allowed newly"),
@@ -121,7 +121,7 @@ pub fn changed_line(changed: &ChangedFlow, now: Ts) -> Page {
     let by = changed.candidate_rule.as_deref().unwrap_or("default");
     let mark = if changed.uncertain { "?" } else { "" };
     let own = format!("{turn}{mark} by {by}");
-    let flow = flow_line(&changed.flow, now).render(false);
+    let flow = flow_line(&changed.flow).render(false);
     let mut page = Page::new();
     page.line(tone, format!("{own:<TURN_WIDTH$}  {}", flow.trim_end()));
     page

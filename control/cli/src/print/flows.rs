@@ -59,14 +59,11 @@ pub fn flow_header() -> Page {
     page
 }
 
-/// One flow as one line, for `--follow`; with its day where that is not today.
+/// One flow as one line, for `--follow`: it happens now, so its day is not told.
 #[must_use]
-pub fn flow_line(flow: &Flow, now: Ts) -> Page {
+pub fn flow_line(flow: &Flow) -> Page {
     let mut page = Page::new();
-    let time = match day(flow.first_ts) == day(now) {
-        true => clock_ms(flow.first_ts),
-        false => day_clock_ms(flow.first_ts),
-    };
+    let time = clock_ms(flow.first_ts);
     page.line(tone(flow), fixed_width(&cells(flow, time)));
     page
 }
