@@ -30,6 +30,7 @@ pub(crate) const RUNS: usize = 3;
 struct Arguments {
     flows: usize,
     dir: PathBuf,
+    is_ingest_only: bool,
     nfdump: bool,
     threads: NonZeroUsize,
 }
@@ -38,6 +39,7 @@ fn arguments() -> Arguments {
     let mut arguments = Arguments {
         flows: 1_000_000,
         dir: std::env::temp_dir().join("ringfence-history-bench"),
+        is_ingest_only: false,
         nfdump: false,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
@@ -48,8 +50,9 @@ fn arguments() -> Arguments {
             "--flows" => arguments.flows = value().parse().expect("a number of flows"),
             "--dir" => arguments.dir = value().into(),
             "--threads" => arguments.threads = value().parse().expect("a number of threads"),
+            "--ingest-only" => arguments.is_ingest_only = true,
             "--nfdump" => arguments.nfdump = true,
-            other => panic!("{other}: --flows N --dir DIR --threads N --nfdump"),
+            other => panic!("{other}: --flows N --dir DIR --threads N --ingest-only --nfdump"),
         }
     }
     arguments
@@ -206,6 +209,9 @@ fn main() {
     let history = EmbeddedHistory::open(&dir, options).expect("a directory to keep");
     println!("{} flows", arguments.flows);
     ingest(&history, &arguments);
+    if arguments.is_ingest_only {
+        return;
+    }
     let mut bytes = 0;
     for tier in history.state().tiers {
         println!(

@@ -8,7 +8,9 @@ use super::files::StoredFile;
 use super::nothing;
 use crate::HistoryError;
 use crate::answer::Value;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray, new_null_array,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use async_trait::async_trait;
@@ -129,13 +131,11 @@ impl StoredTable {
         let mut batches = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {
             let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-            for (column, field) in batch
-                .project(columns)?
-                .columns()
-                .iter()
-                .zip(schema.fields())
-            {
-                arrays.push(cast(column, field.data_type())?);
+            for field in schema.fields() {
+                arrays.push(match batch.column_by_name(field.name()) {
+                    Some(column) => cast(column, field.data_type())?,
+                    None => new_null_array(field.data_type(), batch.num_rows()),
+                });
             }
             // A question may be about the number of rows alone.
             let rows =

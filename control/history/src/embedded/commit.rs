@@ -5,7 +5,7 @@ use super::files::{StoredFile, Tier, file_path};
 use super::journal::{Commit, Journal};
 use super::nothing;
 use super::parquet_file::{self, Content, Effort};
-use super::state::{Frozen, by_hour, held};
+use super::state::{Frozen, held};
 use super::totals::Totals;
 use super::{EmbeddedHistory, count, lock};
 use crate::HistoryError;
@@ -75,18 +75,17 @@ impl Writer {
             (Tier::Flows, &rows.flows),
             (Tier::Short, &rows.conversations),
         ];
-        for (tier, batch) in tiers {
-            for (hour, part) in by_hour(batch, tier)? {
-                let held = held(&part, tier, tier.partition_of(hour))?;
+        for (tier, hours) in tiers {
+            for (hour, batch) in hours {
+                let held = held(batch, tier, tier.partition_of(*hour))?;
                 let content = Content {
                     tier,
                     effort: Effort::Quick,
                     held: &held,
-                    columns: nothing::needed(&part),
+                    columns: nothing::needed(batch),
                 };
-                change
-                    .add
-                    .push(self.write(root, false, &content, pieces(part))?);
+                let file = self.write(root, false, &content, pieces(batch.clone()))?;
+                change.add.push(file);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Conversations being added up: from flow records as they come, and from conversations that are rolled up or merged.
 
+use super::files::HOUR_S;
 use super::flow_columns::{Rows, SharedIds, odd, schema_of, split_ns, text_column};
 use super::nothing;
 use super::texts::Texts;
@@ -8,9 +9,13 @@ use crate::question::{KEY_COLUMNS, SUM_COLUMNS};
 use api::Ts;
 use api::flow::Flow;
 use api::history::{Conversation, Sums};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{Int64Type, SchemaRef, UInt32Type, UInt64Type};
-use std::collections::HashMap;
+use indexmap::IndexMap;
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 const TEXTS: [&str; 16] = [
@@ -97,7 +102,7 @@ pub(super) fn conversations_view(stored: &str, interval_s: u32) -> String {
     format!("SELECT {} FROM {stored}", columns.join(", "))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     start_s: u64,
     ids: SharedIds,
@@ -106,7 +111,17 @@ struct Key {
     port: u16,
 }
 
-type Hash = foldhash::fast::RandomState;
+/// Conversations of the same ends, service, time and rules seldom differ in what is left: that is compared, not hashed.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        state.write_u64(pair(self.ids.src, self.ids.dst));
+        state.write_u64(pair(self.ids.rule, self.ids.pending_rule));
+        state.write_u64(self.start_s << 24 | u64::from(self.proto) << 16 | u64::from(self.port));
+    }
+}
+
+type Hashes = foldhash::fast::RandomState;
 
 #[derive(Clone, Copy, Debug)]
 struct Added {
@@ -119,26 +134,36 @@ struct Added {
 #[derive(Debug)]
 pub(super) struct ConversationTable {
     interval_s: u64,
-    added: HashMap<Key, Added, Hash>,
+    added: IndexMap<Key, Added, Hashes>,
 }
 
-/// The conversations in the order in which they are kept.
-fn sorted(added: HashMap<Key, Added, Hash>, order: &[u32]) -> Vec<(Key, Added)> {
+/// The conversations of one interval of `span_s` after the other, each in the order in which they are kept.
+fn sorted(
+    added: &IndexMap<Key, Added, Hashes>,
+    order: &[u32],
+    span_s: u64,
+) -> BTreeMap<u64, Vec<(Key, Added)>> {
     let place = |id: u32| -> u64 {
         let index = usize::try_from(id).unwrap_or(usize::MAX);
         order.get(index).copied().unwrap_or(u32::MAX).into()
     };
-    let mut places: Vec<([u64; 4], &Key, &Added)> = added
-        .iter()
-        .map(|(key, added)| {
-            let ends = place(key.ids.src) << 32 | place(key.ids.dst);
-            let service = u64::from(key.proto) << 16 | u64::from(key.port);
-            ([ends, service, key.start_s, added.first_ns], key, added)
-        })
-        .collect();
-    places.sort_unstable_by_key(|(place, ..)| *place);
-    let rows = places.iter().map(|(_, key, added)| (**key, **added));
-    rows.collect()
+    let mut spans: BTreeMap<u64, Vec<([u64; 4], &Key, &Added)>> = BTreeMap::new();
+    for (key, added) in added {
+        let ends = place(key.ids.src) << 32 | place(key.ids.dst);
+        let service = u64::from(key.proto) << 16 | u64::from(key.port);
+        let place = [ends, service, key.start_s, added.first_ns];
+        let span = spans.entry(key.start_s / span_s).or_default();
+        span.push((place, key, added));
+    }
+    let sort = |mut rows: Vec<([u64; 4], &Key, &Added)>| {
+        rows.sort_unstable_by_key(|(place, ..)| *place);
+        let rows = rows.iter().map(|(_, key, added)| (**key, **added));
+        rows.collect()
+    };
+    spans
+        .into_iter()
+        .map(|(span, rows)| (span, sort(rows)))
+        .collect()
 }
 
 impl ConversationTable {
@@ -147,12 +172,15 @@ impl ConversationTable {
     }
 
     /// One that `rows` fit into.
-    pub(super) fn with_room(interval_s: u32, rows: u64) -> Self {
-        let rows = usize::try_from(rows).unwrap_or(0);
+    pub(super) fn with_room(interval_s: u32, rows: usize) -> Self {
         Self {
             interval_s: u64::from(interval_s.max(1)),
-            added: HashMap::with_capacity_and_hasher(rows, Hash::default()),
+            added: IndexMap::with_capacity_and_hasher(rows, Hashes::default()),
         }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.added.len()
     }
 
     fn add(&mut self, key: Key, added: &Added) {
@@ -193,64 +221,79 @@ impl ConversationTable {
         }
     }
 
-    /// The conversations as a batch, by source, destination and service, then time: what one host did lies together.
-    /// `order` is that of `texts`.
+    /// The conversations as one batch, in the order of [`Self::into_hours`].
     pub(super) fn into_batch(
         self,
         texts: &Texts,
         order: &[u32],
     ) -> Result<RecordBatch, HistoryError> {
-        let rows = sorted(self.added, order);
-        let values = Arc::new(texts.values());
-        let id = |of: fn(&SharedIds) -> u32| -> Result<ArrayRef, HistoryError> {
-            let ids = UInt32Array::from_iter_values(rows.iter().map(|(key, _)| of(&key.ids)));
-            text_column(ids, &values)
-        };
-        let small = |of: fn(&Key, &Added) -> i64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(
-                rows.iter().map(|(key, added)| of(key, added)),
-            ))
-        };
-        let large = |of: fn(&Sums) -> u64| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter_values(
-                rows.iter().map(|(_, added)| of(&added.sums)),
-            ))
-        };
-        let columns = vec![
-            id(|i| i.src)?,
-            id(|i| i.dst)?,
-            id(|i| i.src_name)?,
-            id(|i| i.dst_name)?,
-            id(|i| i.src_segments)?,
-            id(|i| i.dst_segments)?,
-            id(|i| i.service)?,
-            id(|i| i.verdict)?,
-            id(|i| i.verdict_source)?,
-            id(|i| i.rule)?,
-            id(|i| i.pending_verdict)?,
-            id(|i| i.pending_source)?,
-            id(|i| i.pending_rule)?,
-            id(|i| i.mode)?,
-            id(|i| i.coverage)?,
-            id(|i| i.evidence)?,
-            small(|key, _| signed(key.start_s)),
-            small(|key, _| key.proto.into()),
-            small(|key, _| key.port.into()),
-            small(|key, _| key.folded.into()),
-            small(|key, added| split_ns(added.first_ns).0 - signed(key.start_s) * 1000),
-            small(|_, added| split_ns(added.first_ns).1),
-            small(|_, added| split_ns(added.last_ns).0 - split_ns(added.first_ns).0),
-            small(|_, added| split_ns(added.last_ns).1),
-            large(|s| s.flows),
-            large(|s| s.pkts_fwd),
-            large(|s| s.bytes_fwd),
-            large(|s| s.pkts_rev),
-            large(|s| s.bytes_rev),
-            large(|s| s.dropped_packets),
-            large(|s| s.dropped_bytes),
-        ];
-        RecordBatch::try_new(Arc::clone(&CONVERSATION_SCHEMA), columns).map_err(odd)
+        let mut spans = sorted(&self.added, order, u64::MAX);
+        batch(&spans.remove(&0).unwrap_or_default(), &texts.values())
     }
+
+    /// The conversations of each hour since 1970 as a batch: by source, destination and service, then time, so that
+    /// what one host did lies together. `order` is that of `texts`.
+    pub(super) fn into_hours(
+        self,
+        texts: &Texts,
+        order: &[u32],
+    ) -> Result<Vec<(u64, RecordBatch)>, HistoryError> {
+        let values = texts.values();
+        let hours = sorted(&self.added, order, HOUR_S).into_iter();
+        let batches = hours.map(|(hour, rows)| Ok((hour, batch(&rows, &values)?)));
+        batches.collect()
+    }
+}
+
+fn batch(rows: &[(Key, Added)], values: &Arc<StringArray>) -> Result<RecordBatch, HistoryError> {
+    let id = |of: fn(&SharedIds) -> u32| -> Result<ArrayRef, HistoryError> {
+        let ids = UInt32Array::from_iter_values(rows.iter().map(|(key, _)| of(&key.ids)));
+        text_column(ids, values)
+    };
+    let small = |of: fn(&Key, &Added) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(
+            rows.iter().map(|(key, added)| of(key, added)),
+        ))
+    };
+    let large = |of: fn(&Sums) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(
+            rows.iter().map(|(_, added)| of(&added.sums)),
+        ))
+    };
+    let columns = vec![
+        id(|i| i.src)?,
+        id(|i| i.dst)?,
+        id(|i| i.src_name)?,
+        id(|i| i.dst_name)?,
+        id(|i| i.src_segments)?,
+        id(|i| i.dst_segments)?,
+        id(|i| i.service)?,
+        id(|i| i.verdict)?,
+        id(|i| i.verdict_source)?,
+        id(|i| i.rule)?,
+        id(|i| i.pending_verdict)?,
+        id(|i| i.pending_source)?,
+        id(|i| i.pending_rule)?,
+        id(|i| i.mode)?,
+        id(|i| i.coverage)?,
+        id(|i| i.evidence)?,
+        small(|key, _| signed(key.start_s)),
+        small(|key, _| key.proto.into()),
+        small(|key, _| key.port.into()),
+        small(|key, _| key.folded.into()),
+        small(|key, added| split_ns(added.first_ns).0 - signed(key.start_s) * 1000),
+        small(|_, added| split_ns(added.first_ns).1),
+        small(|_, added| split_ns(added.last_ns).0 - split_ns(added.first_ns).0),
+        small(|_, added| split_ns(added.last_ns).1),
+        large(|s| s.flows),
+        large(|s| s.pkts_fwd),
+        large(|s| s.bytes_fwd),
+        large(|s| s.pkts_rev),
+        large(|s| s.bytes_rev),
+        large(|s| s.dropped_packets),
+        large(|s| s.dropped_bytes),
+    ];
+    RecordBatch::try_new(Arc::clone(&CONVERSATION_SCHEMA), columns).map_err(odd)
 }
 
 fn signed(number: u64) -> i64 {

@@ -13,7 +13,8 @@ use api::words::{
     Action, Coverage, EndReason, InitiatorEvidence, Kind, Mode, NamedBy, TcpState, VerdictSource,
 };
 use arrow::array::{
-    Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+    Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch, StringArray, UInt32Array,
+    UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use std::collections::HashMap;
@@ -168,7 +169,7 @@ pub(super) fn flows_view(stored: &str) -> String {
 
 /// Ids of words, by the place of a value in its enumeration.
 #[derive(Debug)]
-struct Words {
+pub(super) struct Words {
     named_by: Vec<u32>,
     end_reason: Vec<u32>,
     kind: Vec<u32>,
@@ -181,7 +182,7 @@ struct Words {
 }
 
 impl Words {
-    fn new(texts: &mut Texts) -> Self {
+    pub(super) fn new(texts: &mut Texts) -> Self {
         Self {
             named_by: word_ids!(texts, NamedBy),
             end_reason: word_ids!(texts, EndReason),
@@ -201,7 +202,7 @@ fn of(ids: &[u32], place: usize) -> u32 {
 }
 
 /// What a flow record shares with its conversation, as ids of texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SharedIds {
     pub src: u32,
     pub dst: u32,
@@ -221,36 +222,74 @@ pub(super) struct SharedIds {
     pub evidence: u32,
 }
 
-/// Flow records in memory, by column.
+/// A column in memory. One that a file may lack takes no room until a row has something in it.
 #[derive(Debug)]
-pub(super) struct FlowColumns {
-    words: Words,
-    texts: [Vec<u32>; TEXTS.len()],
-    small: [Vec<i64>; SMALL.len()],
-    large: [Vec<u64>; LARGE.len()],
+enum Filled<T> {
+    /// So many rows, with this in each.
+    Nothing(T, usize),
+    Rows(Vec<T>),
 }
 
-impl FlowColumns {
-    pub(super) fn new(texts: &mut Texts) -> Self {
-        Self {
-            words: Words::new(texts),
-            texts: std::array::from_fn(|_| Vec::new()),
-            small: std::array::from_fn(|_| Vec::new()),
-            large: std::array::from_fn(|_| Vec::new()),
+impl<T: Copy + PartialEq> Filled<T> {
+    fn new(column: &str, nothing: T) -> Self {
+        match nothing::may_lack(column) {
+            true => Self::Nothing(nothing, 0),
+            false => Self::Rows(Vec::new()),
         }
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.large.first().map_or(0, Vec::len)
+    fn push(&mut self, value: T) {
+        match self {
+            Self::Rows(rows) => rows.push(value),
+            Self::Nothing(nothing, rows) if *nothing == value => *rows += 1,
+            Self::Nothing(nothing, rows) => {
+                let mut filled = vec![*nothing; *rows];
+                filled.push(value);
+                *self = Self::Rows(filled);
+            }
+        }
     }
 
-    /// Adds a row; gives what its conversation needs.
-    pub(super) fn push(&mut self, texts: &mut Texts, flow: &Flow) -> SharedIds {
-        let shared = self.shared_of(texts, flow);
+    /// The values, if there is anything.
+    fn rows(self) -> Option<Vec<T>> {
+        match self {
+            Self::Rows(rows) => Some(rows),
+            Self::Nothing(..) => None,
+        }
+    }
+}
+
+/// Flow records in memory, by column.
+#[derive(Debug)]
+pub(super) struct FlowColumns {
+    texts: [Filled<u32>; TEXTS.len()],
+    small: [Filled<i64>; SMALL.len()],
+    large: [Filled<u64>; LARGE.len()],
+}
+
+impl Default for FlowColumns {
+    fn default() -> Self {
+        Self {
+            texts: TEXTS.map(|column| Filled::new(column, 0)),
+            small: SMALL.map(|column| Filled::new(column, nothing::number_for_nothing(column))),
+            large: LARGE.map(|column| Filled::new(column, 0)),
+        }
+    }
+}
+
+impl FlowColumns {
+    /// Adds a row.
+    pub(super) fn push(
+        &mut self,
+        words: &Words,
+        texts: &mut Texts,
+        flow: &Flow,
+        shared: &SharedIds,
+    ) {
         for (column, id) in self
             .texts
             .iter_mut()
-            .zip(texts_of(&self.words, texts, flow, &shared))
+            .zip(texts_of(words, texts, flow, shared))
         {
             column.push(id);
         }
@@ -260,55 +299,61 @@ impl FlowColumns {
         for (column, number) in self.large.iter_mut().zip(large_of(flow)) {
             column.push(number);
         }
-        shared
     }
 
-    fn shared_of(&self, texts: &mut Texts, flow: &Flow) -> SharedIds {
-        let words = &self.words;
-        SharedIds {
-            src: texts.address(flow.src),
-            dst: texts.address(flow.dst),
-            src_name: texts.name(flow.src_name.as_ref()),
-            dst_name: texts.name(flow.dst_name.as_ref()),
-            src_segments: texts.list(&flow.src_segments),
-            dst_segments: texts.list(&flow.dst_segments),
-            service: texts.name(flow.service.as_ref()),
-            verdict: of(&words.action, flow.verdict as usize),
-            verdict_source: of(&words.source, flow.verdict_source as usize),
-            rule: texts.name(flow.rule.as_ref()),
-            pending_verdict: of(&words.action, flow.pending_verdict as usize),
-            pending_source: of(&words.source, flow.pending_source as usize),
-            pending_rule: texts.name(flow.pending_rule.as_ref()),
-            mode: of(&words.mode, flow.mode as usize),
-            coverage: of(&words.coverage, flow.coverage as usize),
-            evidence: of(&words.evidence, flow.initiator_evidence as usize),
-        }
-    }
-
-    /// The rows as a batch.
-    pub(super) fn into_batch(self, texts: &Texts) -> Result<RecordBatch, HistoryError> {
-        let values = Arc::new(texts.values());
-        let mut columns: Vec<ArrayRef> =
-            Vec::with_capacity(TEXTS.len() + SMALL.len() + LARGE.len());
+    /// The rows as a batch, without the columns in which no row has anything. `values` are those of all texts.
+    pub(super) fn into_batch(self, values: &Arc<StringArray>) -> Result<RecordBatch, HistoryError> {
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(FLOW_SCHEMA.fields().len());
         for ids in self.texts {
-            columns.push(text_column(UInt32Array::from(ids), &values)?);
+            let column = ids
+                .rows()
+                .map(|ids| text_column(UInt32Array::from(ids), values));
+            columns.push(column.transpose()?);
         }
-        for numbers in self.small {
-            columns.push(Arc::new(Int64Array::from(numbers)));
+        let small = self.small.into_iter().map(Filled::rows);
+        columns.extend(small.map(|n| n.map(|n| Arc::new(Int64Array::from(n)) as ArrayRef)));
+        let large = self.large.into_iter().map(Filled::rows);
+        columns.extend(large.map(|n| n.map(|n| Arc::new(UInt64Array::from(n)) as ArrayRef)));
+        let fields = FLOW_SCHEMA.fields().iter().zip(columns);
+        let (fields, columns): (Vec<_>, Vec<ArrayRef>) = fields
+            .filter_map(|(field, column)| Some((Arc::clone(field), column?)))
+            .unzip();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(odd)
+    }
+}
+
+impl Words {
+    /// What a flow shares with its conversation.
+    pub(super) fn shared_of(&self, texts: &mut Texts, flow: &Flow) -> SharedIds {
+        let src = texts.end(flow.src, flow.src_name.as_ref(), &flow.src_segments);
+        let dst = texts.end(flow.dst, flow.dst_name.as_ref(), &flow.dst_segments);
+        SharedIds {
+            src: src.address,
+            dst: dst.address,
+            src_name: src.name,
+            dst_name: dst.name,
+            src_segments: src.segments,
+            dst_segments: dst.segments,
+            service: texts.name(flow.service.as_ref()),
+            verdict: of(&self.action, flow.verdict as usize),
+            verdict_source: of(&self.source, flow.verdict_source as usize),
+            rule: texts.name(flow.rule.as_ref()),
+            pending_verdict: of(&self.action, flow.pending_verdict as usize),
+            pending_source: of(&self.source, flow.pending_source as usize),
+            pending_rule: texts.name(flow.pending_rule.as_ref()),
+            mode: of(&self.mode, flow.mode as usize),
+            coverage: of(&self.coverage, flow.coverage as usize),
+            evidence: of(&self.evidence, flow.initiator_evidence as usize),
         }
-        for numbers in self.large {
-            columns.push(Arc::new(UInt64Array::from(numbers)));
-        }
-        RecordBatch::try_new(Arc::clone(&FLOW_SCHEMA), columns).map_err(odd)
     }
 }
 
 /// A column of text out of ids.
 pub(super) fn text_column(
     ids: UInt32Array,
-    values: &Arc<arrow::array::StringArray>,
+    values: &Arc<StringArray>,
 ) -> Result<ArrayRef, HistoryError> {
-    let values: ArrayRef = Arc::<arrow::array::StringArray>::clone(values);
+    let values: ArrayRef = Arc::<StringArray>::clone(values);
     let column = DictionaryArray::<UInt32Type>::try_new(ids, values).map_err(odd)?;
     Ok(Arc::new(column))
 }

@@ -209,6 +209,7 @@ impl Writer {
     ) -> Result<(), HistoryError> {
         let mut texts = Texts::default();
         let rows: u64 = files.iter().map(|f| f.held.rows).sum();
+        let rows = usize::try_from(rows).unwrap_or(0);
         let mut tables: Vec<ConversationTable> = outputs
             .iter()
             .map(|output| ConversationTable::with_room(output.interval_s(), rows))

@@ -6,6 +6,7 @@ use crate::HistoryError;
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ pub(super) fn may_lack(column: &str) -> bool {
     MAY_LACK.contains(&column)
 }
 
-fn number_for_nothing(column: &str) -> i64 {
+pub(super) fn number_for_nothing(column: &str) -> i64 {
     if MINUS_ONE.contains(&column) { -1 } else { 0 }
 }
 
@@ -149,4 +150,16 @@ pub(super) fn with_all(
         });
     }
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(odd)
+}
+
+/// Rows one after the other, with the columns that any of them has.
+pub(super) fn concat(
+    whole: &SchemaRef,
+    batches: &[&RecordBatch],
+) -> Result<RecordBatch, HistoryError> {
+    let schemas: Vec<SchemaRef> = batches.iter().map(|b| b.schema()).collect();
+    let columns = in_any(whole, &schemas);
+    let batches: Result<Vec<RecordBatch>, HistoryError> =
+        batches.iter().map(|b| with_all(b, &columns)).collect();
+    concat_batches(&columns, &batches?).map_err(odd)
 }

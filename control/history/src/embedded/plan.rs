@@ -63,7 +63,7 @@ fn hours_of(snapshot: &Snapshot) -> BTreeMap<u64, Hour> {
         }
     }
     for (place, hot) in snapshot.hot.iter().enumerate() {
-        for number in &hot.conversation_hours {
+        for (number, _) in &hot.conversations {
             let hour = hours.entry(*number).or_default();
             hour.last_ns = hour.last_ns.max(hot.last_ns);
             hour.hot.push(place);
@@ -162,12 +162,13 @@ impl Part {
                 .hot
                 .iter()
                 .filter_map(|place| snapshot.hot.get(*place))
-                .map(|hot| hot.conversations.clone())
+                .flat_map(|hot| &hot.conversations)
+                .filter(|(hour, _)| self.hot_hours.contains(hour))
+                .map(|(_, batch)| batch.clone())
                 .collect();
             let table = format!("{name}_hot");
             tables.add(&table, stored(vec![], batches))?;
-            let view = conversations_view(&table, INTERVAL_S);
-            selects.push(format!("{view} WHERE {}", within(&self.hot_hours)));
+            selects.push(conversations_view(&table, INTERVAL_S));
         }
         Ok(selects)
     }

@@ -158,7 +158,7 @@ impl EmbeddedHistory {
     /// From the newest hour to the oldest, until there are enough.
     pub(super) fn ask_flows(&self, of: &Selection, limit: u64) -> Result<Vec<Flow>, HistoryError> {
         self.ask(|snapshot| {
-            let hot: Vec<RecordBatch> = snapshot.hot.iter().map(|h| h.flows.clone()).collect();
+            let hot = snapshot.hot_flows();
             let mut newest = self.flows_in(of, limit, vec![], hot)?;
             if limit == 0 {
                 let all = snapshot.catalog.of(Tier::Flows).cloned().collect();

@@ -34,7 +34,7 @@ impl EmbeddedHistory {
         let asked = self.ask(|snapshot| {
             let tables = self.asker.tables();
             let files = snapshot.catalog.of(Tier::Flows).cloned().collect();
-            let hot = snapshot.hot.iter().map(|h| h.flows.clone()).collect();
+            let hot = snapshot.hot_flows();
             let flows = flows_source(&tables, files, hot)?;
             let question = Question::Conversations;
             let conversations = plan::conversations(&tables, snapshot, &question, &everything)?;

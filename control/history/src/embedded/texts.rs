@@ -16,14 +16,51 @@ type Hash = foldhash::fast::RandomState;
 /// What lies at a place, and of how many bytes or names: its number.
 type Held<T> = HashMap<(usize, usize), (u32, Arc<T>), Hash>;
 
+/// An address and what it was called when it came last: most come again under the same name.
+#[derive(Debug)]
+struct Named {
+    id: u32,
+    name: Option<Arc<str>>,
+    name_id: u32,
+    segments: Arc<[Arc<str>]>,
+    segments_id: u32,
+}
+
+/// One end of a flow, as ids of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndIds {
+    pub address: u32,
+    pub name: u32,
+    pub segments: u32,
+}
+
 /// Dictionary of texts. The first is the empty one, which stands for what is missing.
 #[derive(Debug)]
 pub(super) struct Texts {
     texts: Vec<Arc<str>>,
     by_text: HashMap<Arc<str>, u32, Hash>,
-    by_address: HashMap<IpAddr, u32, Hash>,
+    by_address: HashMap<IpAddr, Named, Hash>,
     names: Held<str>,
     lists: Held<[Arc<str>]>,
+}
+
+impl Named {
+    const fn ids(&self) -> EndIds {
+        EndIds {
+            address: self.id,
+            name: self.name_id,
+            segments: self.segments_id,
+        }
+    }
+}
+
+/// Whether two names lie at the same place. Both are held, so that they are the same text.
+fn is_same(one: Option<&Arc<str>>, other: Option<&Arc<str>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 impl Default for Texts {
@@ -89,12 +126,35 @@ impl Texts {
     }
 
     pub(super) fn address(&mut self, address: IpAddr) -> u32 {
-        if let Some(id) = self.by_address.get(&address) {
-            return *id;
+        match self.by_address.get(&address) {
+            Some(named) => named.id,
+            None => self.text(&address.to_string()),
         }
-        let id = self.text(&address.to_string());
-        self.by_address.insert(address, id);
-        id
+    }
+
+    /// An end of a flow with its name and its segments.
+    pub(super) fn end(
+        &mut self,
+        address: IpAddr,
+        name: Option<&Arc<str>>,
+        segments: &Arc<[Arc<str>]>,
+    ) -> EndIds {
+        if let Some(named) = self.by_address.get(&address)
+            && is_same(named.name.as_ref(), name)
+            && Arc::ptr_eq(&named.segments, segments)
+        {
+            return named.ids();
+        }
+        let named = Named {
+            id: self.address(address),
+            name: name.cloned(),
+            name_id: self.name(name),
+            segments: Arc::clone(segments),
+            segments_id: self.list(segments),
+        };
+        let ids = named.ids();
+        self.by_address.insert(address, named);
+        ids
     }
 
     pub(super) fn get(&self, id: u32) -> &str {
@@ -118,8 +178,8 @@ impl Texts {
     }
 
     /// As values of dictionary columns.
-    pub(super) fn values(&self) -> StringArray {
-        StringArray::from_iter_values(&self.texts)
+    pub(super) fn values(&self) -> Arc<StringArray> {
+        Arc::new(StringArray::from_iter_values(&self.texts))
     }
 }
 
@@ -147,6 +207,27 @@ mod tests {
         assert_eq!(texts.name(Some(&one)), id);
         assert_eq!(texts.text("web-1"), id);
         assert_eq!((texts.name(None), texts.get(id)), (0, "web-1"));
+    }
+
+    #[test]
+    fn an_end_that_is_called_otherwise_has_other_numbers() {
+        let mut texts = Texts::default();
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let (one, other): (Arc<str>, Arc<str>) = ("web-1".into(), "web-2".into());
+        let (web, db): (Arc<[Arc<str>]>, _) = ([Arc::from("web")].into(), [Arc::from("db")].into());
+        for (name, segments) in [
+            (Some(&one), &web),
+            (Some(&one), &web),
+            (Some(&other), &web),
+            (Some(&other), &db),
+            (None, &db),
+            (Some(&one), &web),
+        ] {
+            let ids = texts.end(address, name, segments);
+            let told = [ids.address, ids.name, ids.segments].map(|id| texts.get(id).to_owned());
+            let name = name.map_or("", |name| name);
+            assert_eq!(told, ["10.0.0.1", name, &segments.join(",")]);
+        }
     }
 
     #[test]
