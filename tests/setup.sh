@@ -9,6 +9,7 @@ needed=(
     'python3:python3' 'ip:iproute2' 'ethtool:ethtool' 'tshark:tshark' 'nfcapd:nfdump' 'softflowd:softflowd'
     'tcpreplay:tcpreplay' 'nmap:nmap' 'curl:curl' 'iperf3:iperf3' 'strace:strace' 'nc:netcat-openbsd'
     'dpdk-testpmd:dpdk' 'valgrind:valgrind' 'dnsmasq:dnsmasq-base'
+    'script:bsdutils'
 )
 optional=('dpdk-test:dpdk-dev' 'shellcheck:shellcheck' 'clickhouse-server:clickhouse-server')
 

@@ -7,7 +7,7 @@ use crate::questions::bad;
 use abi::verdict::InitiatorEvidence;
 use abi::{Action, VerdictSource};
 use api::error::{ApiError, ErrorCode};
-use api::history::{Conversation, HistoryQuery, HistoryState, Membership};
+use api::history::{Conversation, HistoryQuery, HistoryState, Membership, TierState};
 use api::simulate as told_as;
 use api::simulate::{Period, Progress, SimulateRequest, SimulatedEdge, SimulatedRule, Totals};
 use api::{Ts, words};
@@ -81,14 +81,33 @@ pub(crate) fn read_history(
     Ok(())
 }
 
-/// Conversations that history will hand over, where that is known beforehand.
+/// About how many conversations history will hand over: those of a part of its time by that part's share. 0 where a
+/// filter leaves out nobody knows how many.
 fn expected(state: &HistoryState, of: &Selection) -> u64 {
-    let everything = of.filter.is_empty() && of.since_ns == 0 && of.until_ns == u64::MAX;
-    let tiers = state
+    if !of.filter.is_empty() {
+        return 0;
+    }
+    let conversations = state
         .tiers
         .iter()
-        .filter(|tier| everything && tier.name.starts_with("conversations"));
-    tiers.map(|tier| tier.rows).sum()
+        .filter(|tier| tier.name.starts_with("conversations"));
+    conversations.map(|tier| rows_within(tier, of)).sum()
+}
+
+/// Rows of a tier in a period, were they spread evenly over its time.
+fn rows_within(tier: &TierState, of: &Selection) -> u64 {
+    let (Some(oldest), Some(newest)) = (tier.oldest_ts, tier.newest_ts) else {
+        return tier.rows;
+    };
+    let begin = of.since_ns.max(oldest.0);
+    let end = of.until_ns.min(newest.0);
+    let length = u128::from(newest.0.saturating_sub(oldest.0)) + 1;
+    let part = match end.checked_sub(begin) {
+        Some(between) => u128::from(between) + 1,
+        None => return 0,
+    };
+    let rows = u128::from(tier.rows) * part / length;
+    u64::try_from(rows).unwrap_or(tier.rows)
 }
 
 impl App {
@@ -305,7 +324,9 @@ pub(crate) use word;
 /// Which time was looked at, and whether history has all of it.
 pub(crate) fn period(state: &HistoryState, of: &Selection, first_ns: u64, last_ns: u64) -> Period {
     let some = |ns: u64, none: u64| (ns != none).then_some(Ts(ns));
-    let kept_since_ts = state.tiers.iter().filter_map(|tier| tier.oldest_ts).min();
+    // What has not been flushed yet is found and in no tier.
+    let kept = state.tiers.iter().filter_map(|tier| tier.oldest_ts);
+    let kept_since_ts = kept.chain(some(first_ns, 0)).min();
     Period {
         since_ts: some(of.since_ns, 0),
         until_ts: some(of.until_ns, u64::MAX),
@@ -452,5 +473,40 @@ pub(crate) fn edge(edge: EdgeOutcome) -> SimulatedEdge {
         tally: tally(&edge.tally),
         first_ts: Ts(edge.first_ns),
         last_ts: Ts(edge.last_ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::filter::Filter;
+
+    #[test]
+    fn the_rows_of_a_part_of_history_are_expected_by_its_share_of_time() {
+        let tier = TierState {
+            name: "conversations-5m".to_owned(),
+            rows: 1_000,
+            oldest_ts: Some(Ts(10_000)),
+            newest_ts: Some(Ts(19_999)),
+            ..TierState::default()
+        };
+        let state = HistoryState {
+            tiers: vec![tier],
+            ..HistoryState::default()
+        };
+        let within = |since_ns, until_ns| {
+            let filter = Filter::parse("").expect("the filter of everything");
+            let of = Selection {
+                since_ns,
+                until_ns,
+                filter,
+            };
+            expected(&state, &of)
+        };
+        assert_eq!(within(0, u64::MAX), 1_000);
+        assert_eq!(within(15_000, u64::MAX), 500);
+        assert_eq!(within(0, 10_999), 100);
+        assert_eq!(within(20_000, u64::MAX), 0);
+        assert_eq!(within(0, 9_999), 0);
     }
 }

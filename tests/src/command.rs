@@ -1,7 +1,7 @@
 //! Commands with a time limit. Nothing that a test starts outlives it.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -152,6 +152,15 @@ impl Background {
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Writes to its standard input, where that is a pipe.
+    ///
+    /// # Panics
+    /// If it is none, or nobody reads it.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().expect("a pipe");
+        stdin.write_all(bytes).expect("somebody reads");
     }
 
     /// Sends a signal to the process itself.

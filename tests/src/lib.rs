@@ -14,3 +14,4 @@ pub mod lab;
 pub mod places;
 pub mod suite;
 pub mod table;
+pub mod terminal;

@@ -23,6 +23,7 @@ pub mod page;
 pub mod port_spec;
 pub mod print;
 pub mod process;
+mod progress;
 pub mod quantity;
 pub mod replay;
 pub mod settle;

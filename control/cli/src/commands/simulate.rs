@@ -6,13 +6,12 @@ use crate::client::{Client, Lines};
 use crate::error::{CliError, ClientError};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::quantity::count;
-use crate::{print, replay};
+use crate::process::Signals;
+use crate::{print, progress, replay};
 use api::endpoint;
-use api::simulate::{Line, Progress, SimulateRequest, Simulation};
+use api::simulate::{Line, SimulateRequest, Simulation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::Write;
 use std::path::Path;
 
 /// Shortest beginning of a revision that names one.
@@ -80,9 +79,16 @@ impl Context {
     ) -> Result<Option<LongAnswer<T>>, CliError> {
         let output = self.output;
         let Some(capture) = &period.capture else {
-            return ask_long(&self.client, output, path, request)
-                .await
-                .map(Some);
+            let mut signals = Signals::new().map_err(CliError::Runtime)?;
+            let answer = tokio::select! {
+                answer = ask_long(&self.client, output, path, request) => Some(answer),
+                _ = signals.next() => None,
+            };
+            if answer.is_none() {
+                progress::clear(output);
+                output.warning("interrupted: nothing was found out");
+            }
+            return answer.transpose();
         };
         let policy = period.policy.as_deref();
         replay::record(capture, policy, output, async |client: &Client| {
@@ -110,7 +116,7 @@ async fn ask_long<T: DeserializeOwned>(
 ) -> Result<LongAnswer<T>, CliError> {
     let mut lines = client.post_lines(path, request).await?;
     let answer = last(&mut lines, output, path).await;
-    clear(output);
+    progress::clear(output);
     answer
 }
 
@@ -125,38 +131,15 @@ async fn last<T: DeserializeOwned>(
     };
     while let Some(json) = lines.next().await? {
         match serde_json::from_slice::<Line<T>>(&json) {
-            Ok(Line::Progress { progress }) => draw(output, &progress),
+            Ok(Line::Progress { progress }) => {
+                progress::draw(output, progress.conversations, progress.of, "conversations");
+            }
             Ok(Line::Failed { error }) => return Err(ClientError::Refused(error).into()),
             Ok(Line::Done(value)) => return Ok(LongAnswer { value, json }),
             Err(error) => return Err(not_understood(error.to_string()).into()),
         }
     }
     Err(not_understood("it ends before it has said anything".to_owned()).into())
-}
-
-fn draw(output: Output, progress: &Progress) {
-    if !output.draws_progress() {
-        return;
-    }
-    let read = count(progress.conversations);
-    let line = match u128::from(progress.conversations)
-        .checked_mul(100)
-        .and_then(|read| read.checked_div(progress.of.into()))
-    {
-        Some(percent) => format!(
-            "\r{:>3} %  {read} of about {} conversations",
-            percent.min(100),
-            count(progress.of)
-        ),
-        None => format!("\r{read} conversations"),
-    };
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
-}
-
-fn clear(output: Output) {
-    if output.draws_progress() {
-        let _ = std::io::stderr().lock().write_all(b"\r\x1b[K");
-    }
 }
 
 fn exit(simulation: &Simulation, fail_on: FailOn) -> Exit {

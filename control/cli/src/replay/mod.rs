@@ -28,6 +28,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::process::{Programs, Signals};
+use crate::progress;
 use workspace::History;
 
 /// Why a replay failed. The message is shown to the operator as is.
@@ -99,6 +100,7 @@ pub(crate) async fn replay(
     run.end().await;
     drop(workspace);
     let Some(mut replayed) = ended.transpose()? else {
+        progress::clear(output);
         output.warning("interrupted: no flows are printed");
         return Ok(Exit::Interrupted);
     };
@@ -173,6 +175,7 @@ pub(crate) async fn record<T>(
     match asked {
         Some(answer) => answer,
         None => {
+            progress::clear(output);
             output.warning("interrupted: nothing was found out");
             Ok(None)
         }

@@ -1,7 +1,6 @@
 //! The phases of a replay, each with its limit in time.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use crate::commands::check_policy;
 use crate::error::{CliError, ClientError};
 use crate::output::Output;
 use crate::process::{Child, Logs, Programs};
-use crate::quantity::count;
+use crate::progress;
 
 /// From its start to the control process's first answer.
 const CONTROL_READY_LIMIT: Duration = Duration::from_secs(30);
@@ -435,16 +434,12 @@ impl<'a> Run<'a> {
         let Ok(status) = self.status().await else {
             return;
         };
-        let (read, all) = (status.traffic.rx_packets, self.capture.frames);
-        let percent = u128::from(read) * 100 / u128::from(all.max(1));
-        let line = format!("\r{percent:>3} %  {} of {} frames", count(read), count(all));
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        let read = status.traffic.rx_packets;
+        progress::draw(self.output, read, self.capture.frames, "frames");
     }
 
     fn clear_progress(&self) {
-        if self.output.draws_progress() {
-            let _ = std::io::stderr().lock().write_all(b"\r\x1b[K");
-        }
+        progress::clear(self.output);
     }
 }
 
