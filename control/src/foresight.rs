@@ -11,7 +11,9 @@ use api::foresight::Foresight;
 use api::history::{Conversation, HistoryQuery};
 use history::Selection;
 use policy::simulate::{Change, EdgeOutcome, Listing, Outcome, Simulation, Tally};
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -142,17 +144,25 @@ fn told_apart(
         .collect();
     let period = period(&after);
     let mut sums = [Tally::default(); 3];
+    // What was decided then is not told here: an edge that several policies decided is one.
+    let mut places: HashMap<(Key, Does), usize> = HashMap::new();
     let mut edges: Vec<(Does, EdgeOutcome)> = Vec::new();
     for edge in after.edges {
         let Some(does) = does(&edge) else { continue };
-        if anyway.contains(&(key(&edge), does)) || but.contains(&between(&edge)) {
+        let same = (key(&edge), does);
+        if anyway.contains(&same) || but.contains(&between(&edge)) {
             continue;
         }
         add(&mut sums[does as usize], &edge.tally);
-        edges.push((does, edge));
+        match places.entry(same) {
+            Entry::Occupied(place) => join(&mut edges[*place.get()].1, &edge),
+            Entry::Vacant(place) => {
+                place.insert(edges.len());
+                edges.push((does, edge));
+            }
+        }
     }
-    // Those of a simulation come the largest first.
-    edges.sort_by_key(|(does, _)| *does);
+    edges.sort_by_key(|(does, edge)| (*does, Reverse((edge.tally.bytes, edge.tally.flows))));
     let edge_count = edges.len() as u64;
     let told = edges.into_iter().take(Foresight::EDGES_TOLD_MAX);
     Foresight {
@@ -167,6 +177,13 @@ fn told_apart(
         edge_count,
         took_ms: 0,
     }
+}
+
+/// The same edge once more.
+fn join(edge: &mut EdgeOutcome, more: &EdgeOutcome) {
+    add(&mut edge.tally, &more.tally);
+    edge.first_ns = edge.first_ns.min(more.first_ns);
+    edge.last_ns = edge.last_ns.max(more.last_ns);
 }
 
 fn add(sum: &mut Tally, more: &Tally) {

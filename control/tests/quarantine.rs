@@ -7,6 +7,7 @@
 )]
 mod support;
 
+use abi::VerdictSource;
 use api::error::{ApiError, ErrorCode};
 use api::foresight::Foresight;
 use api::life::RevertRequest;
@@ -344,9 +345,14 @@ fn a_quarantine_says_what_it_cuts_of_what_was_seen_and_nothing_else() {
         r
     };
     let web = [10, 0, 1, 10];
+    // Before a rule spoke about it; it is the same edge.
+    let mut earlier = seen(2, 5432, 70, web);
+    (earlier.rule_id, earlier.pending_rule_id) = (0, 0);
+    earlier.enforced_source = VerdictSource::Default.byte();
+    earlier.pending_source = VerdictSource::Default.byte();
     let records = [
         seen(1, 5432, 60, web),
-        seen(2, 5432, 70, web),
+        earlier,
         seen(3, 22, 80, web),
         // Of somebody else, and of the day before yesterday.
         seen(4, 5432, 90, [10, 0, 9, 9]),
@@ -371,8 +377,9 @@ fn a_quarantine_says_what_it_cuts_of_what_was_seen_and_nothing_else() {
     assert_eq!(
         first.service.as_deref(),
         Some("postgres"),
-        "the most flows first"
+        "the most bytes first"
     );
+    assert_eq!(first.tally.flows, 2);
     assert_eq!(
         first.after.enforced.rule.as_deref(),
         Some("quarantine:web-1:out")
