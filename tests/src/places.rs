@@ -3,6 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::suite::say_skipped;
+
 /// Root of the repository.
 ///
 /// # Panics
@@ -38,6 +40,26 @@ pub fn binary(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// The shared captures, where both they and the binaries that replay them are here; else says what is missing.
+#[must_use]
+pub fn replayable_captures() -> Option<PathBuf> {
+    if !binaries().join("ringfence").is_file() {
+        let place = binaries();
+        say_skipped(&format!(
+            "no binaries in {}; `make build` makes them, RINGFENCE_BIN_DIR can name others",
+            place.display()
+        ));
+        return None;
+    }
+    let found = traffic().map(|path| path.join("captures"));
+    if found.is_none() {
+        say_skipped(
+            "the shared captures are not beside the repository; RINGFENCE_TRAFFIC can name them",
+        );
+    }
+    found
 }
 
 /// The shared set of captures, where it exists: `RINGFENCE_TRAFFIC`, else beside the repository.
