@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringfence_tests::command::{Outcome, run, words};
+use ringfence_tests::golden::assert_golden;
 use ringfence_tests::lab::{Lab, Settings};
 use ringfence_tests::places::{binary, own_captures};
 use ringfence_tests::suite::{Needs, Promise};
@@ -28,6 +29,11 @@ pub(crate) fn promises() -> Vec<Promise> {
             "bad_input::a_policy_is_checked_without_an_appliance",
             Needs::Binaries,
             a_policy_is_checked_without_an_appliance,
+        ),
+        promise(
+            "bad_input::a_draft_with_every_kind_of_error_tells_all_of_them_at_once",
+            Needs::Binaries,
+            a_draft_with_every_kind_of_error_tells_all_of_them_at_once,
         ),
         promise(
             "bad_input::bad_captures_are_refused_in_a_sentence",
@@ -178,6 +184,32 @@ fn a_policy_is_checked_without_an_appliance() {
         }
     }
     assert!(!nobody.exists(), "nothing was started to stay");
+}
+
+fn a_draft_with_every_kind_of_error_tells_all_of_them_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let draft = directory.path().join("draft.toml");
+    std::fs::write(&draft, include_str!("every_error.toml")).expect("a file");
+    let check = |before: &[&str]| {
+        let mut command = words(&[binary("ringfence").as_os_str()]);
+        command.args(["--socket", "nobody.sock"]).args(before);
+        command.args(["policy", "check", "draft.toml"]);
+        run(command.current_dir(directory.path()), LIMIT)
+    };
+    let refused = check(&[]);
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert_golden("every-error.txt", &refused.both());
+    // The same for programs, one place after the other.
+    let told = check(&["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let errors = told["errors"].as_array().expect("a list");
+    let lines: Vec<u64> = errors.iter().filter_map(|e| e["line"].as_u64()).collect();
+    assert!(
+        lines.is_sorted() && lines.len() == errors.len(),
+        "{lines:?}"
+    );
+    let printed = refused.both().matches(": error: ").count();
+    assert_eq!(errors.len(), printed, "{told:#}");
 }
 
 fn bad_captures_are_refused_in_a_sentence() {

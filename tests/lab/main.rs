@@ -9,12 +9,14 @@ mod control_dies;
 mod export;
 mod forwarding;
 mod live_flows;
+mod moves;
 mod policies;
 mod policy_changes;
 mod polling;
 mod port_links;
 mod second_appliance;
 mod story;
+mod two_appliers;
 mod two_workers;
 mod verdicts;
 
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 13] = [
+    let groups: [Vec<Promise>; 15] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -34,7 +36,9 @@ fn main() -> ExitCode {
         bad_input::promises(),
         second_appliance::promises(),
         live_flows::promises(),
+        moves::promises(),
         port_links::promises(),
+        two_appliers::promises(),
         two_workers::promises(),
         story::promises(),
     ];

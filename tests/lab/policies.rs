@@ -1,52 +1,67 @@
 //! The lab's policies: the same workloads and segments, other modes and rules.
 
-/// Workloads, segments and services of the lab. `attacker` is no workload: its address is unmanaged.
-const INVENTORY: &str = r#"
-[[workload]]
-name = "client"
-addresses = ["10.77.0.5", "fd77::5"]
-labels = { role = "client" }
+use ringfence_tests::lab::{ADMIN, APP, CLIENT, DB, Host, WEB};
 
-[[workload]]
-name = "web"
-addresses = ["10.77.0.10", "fd77::10"]
-labels = { app = "shop", role = "web" }
+/// The services of [`policy`].
+const SERVICES: [(&str, &str); 4] = [
+    ("http", r#""tcp/80""#),
+    ("telnet", r#""tcp/23", "udp/23""#),
+    ("stream", r#""tcp/7007", "udp/7007""#),
+    ("ping", r#""icmp/echo""#),
+];
 
-[[workload]]
-name = "db"
-addresses = ["10.77.0.20", "fd77::20"]
-labels = { app = "shop", role = "db" }
+/// Every host of the lab, with its labels. `attacker` is no workload: its address is unmanaged.
+#[must_use]
+pub(crate) fn workloads() -> String {
+    [
+        (CLIENT, r#"role = "client""#),
+        (WEB, r#"app = "shop", role = "web""#),
+        (APP, r#"app = "shop", role = "app""#),
+        (DB, r#"app = "shop", role = "db""#),
+        (ADMIN, r#"role = "admin""#),
+    ]
+    .map(|(host, labels)| workload(host, labels))
+    .concat()
+}
 
-[[service]]
-name = "http"
-ports = ["tcp/80"]
+/// One `[[workload]]` table.
+#[must_use]
+pub(crate) fn workload(host: Host, labels: &str) -> String {
+    let Host { name, v4, v6, .. } = host;
+    format!(
+        "\n[[workload]]\nname = \"{name}\"\naddresses = [\"{v4}\", \"{v6}\"]\nlabels = {{ {labels} }}\n"
+    )
+}
 
-[[service]]
-name = "telnet"
-ports = ["tcp/23", "udp/23"]
+/// One `[[segment]]` table.
+#[must_use]
+pub(crate) fn segment(name: &str, select: &str, mode: &str) -> String {
+    format!("\n[[segment]]\nname = \"{name}\"\nselect = \"{select}\"\nmode = \"{mode}\"\n")
+}
 
-[[service]]
-name = "stream"
-ports = ["tcp/7007", "udp/7007"]
-
-[[service]]
-name = "ping"
-ports = ["icmp/echo"]
-"#;
+/// One `[[service]]` table; `ports` are quoted.
+#[must_use]
+pub(crate) fn service(name: &str, ports: &str) -> String {
+    format!("\n[[service]]\nname = \"{name}\"\nports = [{ports}]\n")
+}
 
 /// A policy whose three segments are all in `mode`, with these `[[rule]]` tables.
 #[must_use]
 pub(crate) fn policy(mode: &str, rules: &[String]) -> String {
-    let segments: String = [
+    let segments = [
         ("clients", "role=client"),
         ("shop-web", "role=web"),
         ("shop-db", "role=db"),
     ]
-    .map(|(name, select)| {
-        format!("\n[[segment]]\nname = \"{name}\"\nselect = \"{select}\"\nmode = \"{mode}\"\n")
-    })
-    .concat();
-    format!("{INVENTORY}{segments}{}", rules.concat())
+    .map(|(name, select)| segment(name, select, mode));
+    let services = SERVICES.map(|(name, ports)| service(name, ports));
+    [
+        workloads(),
+        services.concat(),
+        segments.concat(),
+        rules.concat(),
+    ]
+    .concat()
 }
 
 /// One `[[rule]]` table.

@@ -14,6 +14,8 @@ use ringfence_tests::golden::assert_golden;
 use ringfence_tests::lab::{ADMIN, APP, ATTACKER, Appliance, CLIENT, DB, Host, Lab, Settings, WEB};
 use ringfence_tests::suite::{Needs, Promise};
 
+use crate::policies::{segment, service, workloads};
+
 const HOST: &str = env!("CARGO_BIN_EXE_lab-host");
 /// What the servers of the lab listen on.
 const SERVERS: [(Host, u16); 7] = [
@@ -28,69 +30,29 @@ const SERVERS: [(Host, u16); 7] = [
 /// A connection of a second, and time for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-const INVENTORY: &str = r#"
-[[workload]]
-name = "client"
-addresses = ["10.77.0.5", "fd77::5"]
-labels = { role = "client" }
-
-[[workload]]
-name = "web"
-addresses = ["10.77.0.10", "fd77::10"]
-labels = { app = "shop", role = "web" }
-
-[[workload]]
-name = "app"
-addresses = ["10.77.0.30", "fd77::30"]
-labels = { app = "shop", role = "app" }
-
-[[workload]]
-name = "db"
-addresses = ["10.77.0.20", "fd77::20"]
-labels = { app = "shop", role = "db" }
-
-[[workload]]
-name = "admin"
-addresses = ["10.77.0.40", "fd77::40"]
-labels = { role = "admin" }
-
-[[segment]]
-name = "clients"
-select = "role=client"
-mode = "observe"
-
-[[segment]]
-name = "shop-web"
-select = "app=shop, role=web"
-mode = "observe"
-
-[[segment]]
-name = "shop-app"
-select = "app=shop, role=app"
-mode = "observe"
-
-[[segment]]
-name = "shop-db"
-select = "app=shop, role=db"
-mode = "observe"
-
-[[segment]]
-name = "admins"
-select = "role=admin"
-mode = "observe"
-
-[[service]]
-name = "http"
-ports = ["tcp/80"]
-
-[[service]]
-name = "ssh"
-ports = ["tcp/22"]
-
-[[service]]
-name = "postgres"
-ports = ["tcp/5432"]
-"#;
+/// Who is there, and the services by name: no rule yet, and nothing enforced.
+fn inventory() -> String {
+    let segments = [
+        ("clients", "role=client"),
+        ("shop-web", "app=shop, role=web"),
+        ("shop-app", "app=shop, role=app"),
+        ("shop-db", "app=shop, role=db"),
+        ("admins", "role=admin"),
+    ];
+    let services = [
+        ("http", "\"tcp/80\""),
+        ("ssh", "\"tcp/22\""),
+        ("postgres", "\"tcp/5432\""),
+    ];
+    [
+        workloads(),
+        segments
+            .map(|(name, select)| segment(name, select, "observe"))
+            .concat(),
+        services.map(|(name, ports)| service(name, ports)).concat(),
+    ]
+    .concat()
+}
 
 /// A lab that has lived for seconds takes them for its days.
 const CONTROL: &str = "\
@@ -118,7 +80,7 @@ pub(crate) fn promises() -> Vec<Promise> {
 fn from_observing_to_a_stopped_attack() {
     let lab = Lab::new();
     let appliance = lab.appliance(&Settings {
-        policy: Some(INVENTORY.to_owned()),
+        policy: Some(inventory()),
         control: CONTROL.to_owned(),
         ..Settings::default()
     });

@@ -25,7 +25,7 @@ use crate::command::{Background, Outcome, run, words};
 /// Names of all labs begin so.
 const PREFIX: &str = "rfl";
 /// A step of setting up or taking down; each takes milliseconds.
-const STEP_LIMIT: Duration = Duration::from_secs(20);
+const STEP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Which side of the appliance a host is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

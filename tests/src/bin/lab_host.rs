@@ -1,5 +1,6 @@
 //! What runs on a host of the lab: numbered streams, counted at both ends, so that one lost packet
-//! shows. `lab-host WHAT ADDRESS:PORT [SECONDS]`; each prints one line of JSON.
+//! shows. `lab-host WHAT ADDRESS:PORT [SECONDS|until:FILE]`; each prints one line of JSON. A stream lasts so many
+//! seconds, or until the file is there; then it is one of several, slower, and its log says how far it is.
 //!
 //! - `echo-udp`, `echo-tcp`: send back what comes, until killed. `echo-udp` answers the word `count`
 //!   with the number of datagrams it has echoed.
@@ -12,30 +13,79 @@
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(2);
+/// Where several run beside each other.
+const INTERVAL_OF_SEVERAL: Duration = Duration::from_millis(5);
+/// Messages between two lines that say how far a stream is.
+const TOLD_EVERY: u64 = 50;
 /// A live stream that is not answered for so long has been cut.
 const SILENCE: Duration = Duration::from_secs(3);
+/// The same of a stream that is to go on whatever the machine has to do beside it.
+const LONG_SILENCE: Duration = Duration::from_secs(30);
+
+/// How long a stream lasts.
+enum Length {
+    For(Duration),
+    UntilThereIs(PathBuf),
+}
+
+impl Length {
+    fn parse(text: Option<&String>) -> Option<Self> {
+        match text.map(String::as_str) {
+            None => Some(Self::For(Duration::from_secs(5))),
+            Some(text) => match text.strip_prefix("until:") {
+                Some(file) => Some(Self::UntilThereIs(file.into())),
+                None => text.parse().ok().map(Duration::from_secs).map(Self::For),
+            },
+        }
+    }
+
+    fn is_over(&self, begin: Instant) -> bool {
+        match self {
+            Self::For(length) => begin.elapsed() >= *length,
+            Self::UntilThereIs(file) => file.exists(),
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self {
+            Self::For(_) => INTERVAL,
+            Self::UntilThereIs(_) => INTERVAL_OF_SEVERAL,
+        }
+    }
+
+    fn silence(&self) -> Duration {
+        match self {
+            Self::For(_) => SILENCE,
+            Self::UntilThereIs(_) => LONG_SILENCE,
+        }
+    }
+
+    /// Says how far a stream is, to those who cannot know when it ends.
+    fn tell(&self, sent: u64, echoed: u64) {
+        if matches!(self, Self::UntilThereIs(_)) && sent.is_multiple_of(TOLD_EVERY) {
+            println!("{{\"sent\": {sent}, \"echoed\": {echoed}}}");
+        }
+    }
+}
 
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let usage =
-        "usage: lab-host echo-udp|echo-tcp|stream-udp|stream-tcp|ask-udp ADDRESS:PORT [SECONDS]";
+    let usage = "usage: lab-host echo-udp|echo-tcp|stream-udp|stream-tcp|ask-udp ADDRESS:PORT \
+                 [SECONDS|until:FILE]";
     let address: SocketAddr = arguments
         .get(2)
         .and_then(|text| text.parse().ok())
         .expect(usage);
-    let seconds = arguments
-        .get(3)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(5);
-    let length = Duration::from_secs(seconds);
+    let length = Length::parse(arguments.get(3)).expect(usage);
     match arguments.get(1).map(String::as_str) {
         Some("echo-udp") => echo_udp(address),
         Some("echo-tcp") => echo_tcp(address),
-        Some("stream-udp") => stream_udp(address, length),
-        Some("stream-tcp") => stream_tcp(address, length),
+        Some("stream-udp") => stream_udp(address, &length),
+        Some("stream-tcp") => stream_tcp(address, &length),
         Some("ask-udp") => ask_udp(address),
         _ => panic!("{usage}"),
     }
@@ -71,26 +121,30 @@ fn echo_tcp(address: SocketAddr) -> std::io::Result<()> {
     }
 }
 
-fn stream_udp(address: SocketAddr, length: Duration) -> std::io::Result<()> {
+fn stream_udp(address: SocketAddr, length: &Length) -> std::io::Result<()> {
     let socket = connected(address)?;
     let mut back = HashSet::new();
     let mut buffer = [0; 64];
     let begin = Instant::now();
     let (mut sent, mut longest, mut last) = (0_u64, Duration::ZERO, Instant::now());
     socket.set_nonblocking(true)?;
-    while begin.elapsed() < length {
+    while !length.is_over(begin) {
         // A datagram that the sender's own kernel refuses has not been sent.
         sent += u64::from(socket.send(&sent.to_be_bytes()).is_ok());
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(length.interval());
         while let Ok(8) = socket.recv(&mut buffer) {
             longest = longest.max(last.elapsed());
             last = Instant::now();
             back.insert(buffer[..8].to_vec());
         }
+        length.tell(sent, back.len() as u64);
     }
     socket.set_nonblocking(false)?;
-    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
-    while let Ok(8) = socket.recv(&mut buffer) {
+    socket.set_read_timeout(Some(SILENCE))?;
+    while (back.len() as u64) < sent {
+        let Ok(8) = socket.recv(&mut buffer) else {
+            break;
+        };
         back.insert(buffer[..8].to_vec());
     }
     let counted = (0..5)
@@ -111,14 +165,15 @@ fn count_there(socket: &UdpSocket) -> Option<u64> {
     Some(u64::from_be_bytes(buffer))
 }
 
-fn stream_tcp(address: SocketAddr, length: Duration) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, SILENCE)?;
+fn stream_tcp(address: SocketAddr, length: &Length) -> std::io::Result<()> {
+    let silence = length.silence();
+    let mut stream = TcpStream::connect_timeout(&address, silence)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
+    stream.set_read_timeout(Some(silence))?;
+    stream.set_write_timeout(Some(silence))?;
     let begin = Instant::now();
     let (mut sent, mut echoed, mut end) = (0_u64, 0_u64, "done".to_owned());
-    while begin.elapsed() < length {
+    while !length.is_over(begin) {
         let mut buffer = [0; 8];
         let turn = stream.write_all(&sent.to_be_bytes()).and_then(|()| {
             sent += 1;
@@ -134,7 +189,8 @@ fn stream_tcp(address: SocketAddr, length: Duration) -> std::io::Result<()> {
             "an echo is out of order"
         );
         echoed += 1;
-        std::thread::sleep(INTERVAL);
+        length.tell(sent, echoed);
+        std::thread::sleep(length.interval());
     }
     let lasted = begin.elapsed().as_millis();
     println!(

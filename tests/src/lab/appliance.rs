@@ -11,9 +11,9 @@ use crate::command::{Background, Outcome, run, wait_until, words};
 use crate::places::binary;
 
 /// From start to the first forwarded frame: EAL takes a second, a loaded machine several.
-const READY_LIMIT: Duration = Duration::from_secs(90);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
-const CLI_LIMIT: Duration = Duration::from_secs(20);
+const READY_LIMIT: Duration = Duration::from_secs(180);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
+const CLI_LIMIT: Duration = Duration::from_secs(180);
 
 /// How the appliance is started.
 #[derive(Clone, Debug, Default)]
