@@ -52,7 +52,7 @@ step models 900 env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target/loom" "$car
 step counts 1500 "$cargo" test -q --release --locked -p ringfence-perf --test instructions -- --nocapture
 step no-dpdk 900 "$cargo" check -q --locked --no-default-features
 if [ "$built" = 0 ]; then
-    step truth 1800 "$cargo" test -q --locked -p ringfence-tests --test truth --test simulate -- --nocapture
+    step truth 1800 "$cargo" test -q --locked -p ringfence-tests --test truth --test simulate --test recorded -- --nocapture
     step lab 1500 "$cargo" test -q --locked -p ringfence-tests --test lab
 fi
 

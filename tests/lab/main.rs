@@ -14,6 +14,7 @@ mod policies;
 mod policy_changes;
 mod polling;
 mod port_links;
+mod recorded;
 mod second_appliance;
 mod story;
 mod two_appliers;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use ringfence_tests::suite::{self, Promise};
 
 fn main() -> ExitCode {
-    let groups: [Vec<Promise>; 15] = [
+    let groups: [Vec<Promise>; 16] = [
         forwarding::promises(),
         verdicts::promises(),
         policy_changes::promises(),
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         two_appliers::promises(),
         two_workers::promises(),
         story::promises(),
+        recorded::promises(),
     ];
     let promises: Vec<Promise> = groups.into_iter().flatten().collect();
     suite::main(&promises)

@@ -12,6 +12,7 @@ pub mod datagrams;
 pub mod golden;
 pub mod lab;
 pub mod places;
+pub mod recorded;
 pub mod suite;
 pub mod table;
 pub mod terminal;
