@@ -4,7 +4,7 @@
 //! read     frames ahead are prefetched; frame -> key, hash, facts; the index line is prefetched.
 //!          A plain frame is read straight to its key, any other one by way of its headers
 //! look up  the index line is here; the entry line is prefetched, and where entries are missing
-//!          also the policy's lines (foresee.rs)
+//!          the policy is asked about all of them (foresee.rs)
 //! decide   a packet that changes nothing about an allowed flow is counted there and goes on.
 //!          Any other is counted in its flow (or creates the flow), then gets the verdict of its
 //!          entry; a flow that is new, or that an older policy decided, is judged first
@@ -14,12 +14,13 @@
 
 use crate::core::{AnswerTo, Core, Disposition, Ingress};
 use crate::exception::{Condition, malformed_reason};
+use crate::foresee::Foreseen;
 use crate::judge::{ByItself, Rejudged};
 use crate::port::{BURST_MAX, Frame};
 use abi::{Decision, Reason, Stage};
 use flow::{
     Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, Gate, KeyedPacket,
-    LikelyEntry, NewFlow, Passed, Path, Ports, Step, Verdict, classify, path, quoted_tuple,
+    LikelyEntry, NewFlow, Passed, Path, Ports, Step, Verdict, classify, path, proto, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
 
@@ -54,6 +55,7 @@ pub(crate) struct Packet {
 pub(crate) struct Scratch {
     headers: [Headers; BURST_MAX],
     packets: [Packet; BURST_MAX],
+    foreseen: Foreseen,
 }
 
 impl Default for Scratch {
@@ -79,7 +81,17 @@ impl Default for Scratch {
         Self {
             headers: [const { Headers::new() }; BURST_MAX],
             packets,
+            foreseen: Foreseen::default(),
         }
+    }
+}
+
+impl Packet {
+    /// Whether it asks the policy for a service by its port, and will ask for no other: a later
+    /// fragment takes the ports of its datagram's first.
+    #[inline]
+    pub(crate) fn asks_for_port(&self) -> bool {
+        !self.is_fragment && matches!(self.seen.key.proto(), proto::TCP | proto::UDP)
     }
 }
 
@@ -136,9 +148,9 @@ impl Core {
         };
         self.read_all(&mut scratch, frames, ingress, now);
         self.lap::<MEASURED>(Stage::Read, frames.len());
-        self.look_up_all(&mut scratch.packets, frames.len());
+        let without_entry = self.look_up_all(&mut scratch.packets, frames.len());
         self.lap::<MEASURED>(Stage::LookUp, frames.len());
-        self.foresee(scratch.packets.get(..frames.len()).unwrap_or(&[]));
+        self.foresee(&scratch.packets, without_entry, &mut scratch.foreseen);
         self.lap::<MEASURED>(Stage::Classify, 0);
         self.decide_all(&mut scratch, frames, ingress);
         self.lap::<MEASURED>(Stage::Decide, frames.len());
@@ -275,13 +287,18 @@ impl Core {
         packet.is_simple = false;
     }
 
-    /// The entry lines are asked for.
+    /// The entry lines are asked for. The packets that have none.
     #[inline(never)]
-    fn look_up_all(&self, packets: &mut [Packet; BURST_MAX], count: usize) {
-        for packet in packets.iter_mut().take(count) {
+    fn look_up_all(&self, packets: &mut [Packet; BURST_MAX], count: usize) -> Places {
+        let mut without_entry: Places = 0;
+        for (index, packet) in packets.iter_mut().enumerate().take(count) {
             let proto = packet.seen.key.proto();
             packet.likely = self.flows.prefetch_entry(packet.hash, proto);
+            if packet.likely == LikelyEntry::NONE {
+                without_entry |= 1 << index;
+            }
         }
+        without_entry
     }
 
     #[inline(never)]
@@ -320,12 +337,13 @@ impl Core {
         ingress: Ingress,
     ) -> bool {
         let (packet, headers) = (&mut scratch.packets[index], &mut scratch.headers[index]);
+        let foreseen = &scratch.foreseen;
         // What a plain frame without tags has to say, its key and facts say already.
         if !packet.has_headers && (!packet.is_simple || is_tagged(frame.bytes())) {
             self.read_headers(packet, frame, headers);
         }
         let known = packet.has_headers.then_some(&*headers);
-        let disposition = self.decide(packet, known, ingress);
+        let disposition = self.decide(packet, known, foreseen, ingress);
         if !packet.has_headers && self.answers.last().is_some_and(|a| a.packet == index) {
             self.read_headers(packet, frame, headers);
         }
@@ -373,6 +391,7 @@ impl Core {
         &mut self,
         packet: &mut Packet,
         headers: Option<&Headers>,
+        foreseen: &Foreseen,
         ingress: Ingress,
     ) -> Disposition {
         if packet.wire_bytes > ingress.frame_bytes_max {
@@ -391,7 +410,7 @@ impl Core {
                 return self.unflowed(disposition);
             }
         }
-        let (flow, decided) = match self.count_in_flow(packet, headers, ingress) {
+        let (flow, decided) = match self.count_in_flow(packet, headers, foreseen, ingress) {
             Ok(counted) => counted,
             Err(disposition) => return disposition,
         };
@@ -473,6 +492,7 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: Option<&Headers>,
+        foreseen: &Foreseen,
         ingress: Ingress,
     ) -> Result<(FlowIndex, Option<Decision>), Disposition> {
         if !packet.is_without_context
@@ -499,7 +519,7 @@ impl Core {
                 return Ok((flow, None));
             }
         }
-        self.admit(packet, headers, ingress)
+        self.admit(packet, headers, foreseen, ingress)
     }
 
     /// A packet without a flow. It is judged first: where it is denied and its source has used up its
@@ -508,6 +528,7 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: Option<&Headers>,
+        foreseen: &Foreseen,
         ingress: Ingress,
     ) -> Result<(FlowIndex, Option<Decision>), Disposition> {
         if !self.options.truth
@@ -519,7 +540,7 @@ impl Core {
         if self.holds(Condition::FlowTableFull, packet.is_without_context) {
             return Err(self.without_state(packet));
         }
-        let (ends, decision) = self.decide_new(packet, headers, ingress)?;
+        let (ends, decision) = self.decide_new(packet, headers, foreseen, ingress)?;
         let path = headers.map_or_else(Path::default, |read| path(read, &self.options.key));
         let new = NewFlow {
             facts: &packet.seen.facts,

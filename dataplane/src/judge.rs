@@ -4,6 +4,7 @@
 use crate::burst::Packet;
 use crate::core::{AnswerTo, Core, Ingress};
 use crate::exception::Condition;
+use crate::foresee::Foreseen;
 use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
 use abi::{Action, Decision, Reason, Stage, VerdictSource};
 use acl::Service;
@@ -111,11 +112,12 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: Option<&Headers>,
+        foreseen: &Foreseen,
         ingress: Ingress,
     ) -> Result<(Ends, Decision), Disposition> {
         let KeyedPacket { key, side, facts } = &packet.seen;
-        let ends = self.flows.ends_of_new(key, *side, facts);
-        let decision = self.decide_flow(packet, headers, &ends);
+        let (ends, policy) = self.foreseen_or_asked(packet, foreseen);
+        let decision = self.decide_by(policy, packet, headers, &ends);
         if decision.enforced.permits() {
             return Ok((ends, decision));
         }
@@ -243,10 +245,41 @@ impl Core {
         }
     }
 
+    /// The ends of the flow that a packet would open, and what the policy says about them.
+    #[inline]
+    fn foreseen_or_asked(&mut self, packet: &Packet, foreseen: &Foreseen) -> (Ends, Decision) {
+        let KeyedPacket { key, side, facts } = &packet.seen;
+        let found = foreseen.of(packet);
+        let ends = match found {
+            // What a segment other than a SYN is taken for depends on who was seen answering, even in
+            // this burst.
+            Some((ends, _)) if !facts.is_midstream() => *ends,
+            _ => self.flows.ends_of_new(key, *side, facts),
+        };
+        let decision = match found {
+            Some((asked, decision)) if asked.initiator == ends.initiator => {
+                self.unless_stale(*decision, packet.now)
+            }
+            _ => self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now),
+        };
+        (ends, decision)
+    }
+
     /// What is decided about a flow with these ends, of which this packet is one.
     fn decide_flow(&mut self, packet: &Packet, headers: Option<&Headers>, ends: &Ends) -> Decision {
+        let policy = self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now);
+        self.decide_by(policy, packet, headers, ends)
+    }
+
+    /// The same where it is known what the policy says.
+    fn decide_by(
+        &mut self,
+        decision: Decision,
+        packet: &Packet,
+        headers: Option<&Headers>,
+        ends: &Ends,
+    ) -> Decision {
         self.counters.flows_judged += 1;
-        let decision = self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now);
         if let Some(by_itself) = self.passes_by_itself(packet, headers) {
             return by_itself.decision(decision);
         }
@@ -290,7 +323,12 @@ impl Core {
             icmp_type,
             icmp_code,
         };
-        let decision = image.evaluate(&tuple.src, &tuple.dst, &service);
+        self.unless_stale(image.evaluate(&tuple.src, &tuple.dst, &service), now)
+    }
+
+    /// A decision of the policy, where the policy is not too old to be believed.
+    #[inline]
+    fn unless_stale(&self, decision: Decision, now: u64) -> Decision {
         if self.exceptions.drops(Condition::PolicyStale)
             && self.exceptions.is_stale(self.policy_adopted_ns, now)
         {

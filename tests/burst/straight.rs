@@ -111,3 +111,58 @@ fn a_full_burst_goes_on_in_order_without_what_is_dropped() {
         "one more than a burst holds"
     );
 }
+
+/// The policy of the shop and so many rules more that new flows are asked about together.
+fn large_shop() -> String {
+    use std::fmt::Write as _;
+    let mut text = SHOP.replace("MODE", "enforce");
+    for number in 0..4200 {
+        let (high, low) = (number / 250, number % 250);
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "[[segment]]\nname = \"s{number}\"\naddresses = [\"10.1.{high}.{low}\"]\nmode = \"enforce\"\n\
+             [[rule]]\nname = \"r{number}\"\nfrom = [\"s{number}\"]\nto = [\"db\"]\nservices = [\"postgres\"]\naction = \"{}\"\n",
+            if number % 3 == 0 { "deny" } else { "allow" }
+        );
+    }
+    text
+}
+
+#[test]
+fn flows_that_begin_together_are_judged_as_those_that_begin_alone() {
+    use crate::frames::{CLIENT, DB, End, SYN, WEB, tcp, udp};
+    let text = large_shop();
+    let today = jiff::civil::date(2026, 11, 22);
+    let valid = policy::load(&text, "test.toml", today).expect("a valid policy");
+    let image = policy::compile(&valid, 1, today).expect("compiled").image;
+    let image = acl::PolicyImage::check(image.bytes().to_vec()).expect("a good image");
+    assert!(image.verdict_row_count() >= 4096, "a large policy");
+    let mut frames = Vec::new();
+    for host in 0..120 {
+        let from = [10, 1, 0, host];
+        let port = 40_000 + u16::from(host);
+        frames.push(tcp(End(from, port), End(DB, 5432), SYN, 0, &[]));
+        frames.push(tcp(End(CLIENT, port), End(WEB, 80), SYN, 0, &[]));
+        // A server's answer in the middle, a repeated beginning, and what no rule names.
+        frames.push(udp(End(DB, 53), End(from, port), &[0]));
+        frames.push(tcp(End(from, port), End(DB, 5432), SYN, 0, &[]));
+        frames.push(udp(End(from, port), End(WEB, 9), &[0]));
+    }
+    let told = |at_once: usize| {
+        let mut rig = Rig::new();
+        rig.publish(&text);
+        let mut out = Vec::new();
+        for frames in frames.chunks(at_once) {
+            out.extend(rig.send_all_inside(frames).outside);
+        }
+        let judged = rig.worker.core().counters().flows_judged;
+        rig.pass_time(200 * SECOND);
+        let mut records = rig.records();
+        records.sort_by_key(|record| (record.flow_id, record.first_ns));
+        (out, judged, records)
+    };
+    let alone = told(1);
+    assert!(alone.0.len() > 100 && alone.0.len() < frames.len() - 100);
+    assert_eq!(told(BURST_MAX), alone);
+}
