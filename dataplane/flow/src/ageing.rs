@@ -8,8 +8,10 @@ use crate::prefetch::prefetch;
 use crate::record::{Occasion, RecordSink, build};
 use abi::record::{FlowEndReason, RecordKind, TcpState};
 
-/// How many entries ahead of the hand the sweep prefetches.
+/// How many entries ahead of the hand the sweep asks for an entry's line.
 const SWEEP_AHEAD: usize = 48;
+/// How many ahead that line has come, and the sweep asks for the lines that its visit will need.
+const FORESIGHT: usize = 16;
 /// Fewer entries than these are not worth a look.
 const SWEEP_SLOTS_MIN: u64 = 8;
 /// A last packet this far in the future means that the clock was set back since; the sweep then
@@ -36,7 +38,7 @@ impl FlowCache {
         for _ in 0..due {
             let slot = self.hand as usize;
             prefetch(&self.hot, slot + SWEEP_AHEAD);
-            prefetch(&self.cold, slot + SWEEP_AHEAD);
+            self.foresee_visit(slot + FORESIGHT, now);
             if !self.hot[slot].is_free() {
                 self.visit(slot, now, sink);
             }
@@ -82,6 +84,24 @@ impl FlowCache {
         let used = (due * period).div_ceil(capacity).min(now - since);
         self.swept_ns = Some(since + used);
         u32::try_from(due).unwrap_or(slots_max)
+    }
+
+    /// Asks for the lines that a visit of an entry will need beside its own: of a flow with packets to
+    /// tell the first cold one, of a flow that is over also the second and its place in the index.
+    #[inline(always)]
+    fn foresee_visit(&self, slot: usize, now: u64) {
+        let Some(hot) = self.hot.get(slot) else {
+            return;
+        };
+        if hot.is_free() {
+            return;
+        }
+        prefetch(&self.cold, slot);
+        if now.saturating_sub(hot.last_ns) >= self.idle_min_ns
+            && self.idle_reason(hot, now).is_some()
+        {
+            self.prefetch_end(slot);
+        }
     }
 
     /// Looks at one entry that holds a flow. Reads the first cold line only, and only of flows that

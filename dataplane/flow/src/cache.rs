@@ -11,7 +11,7 @@ use crate::initiator::{Listeners, of_packet, of_ports};
 use crate::intern::Interner;
 use crate::key::{FlowKey, Side, Tuple};
 use crate::options::{CacheError, CacheOptions, InitiatorRule};
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_second};
 use crate::record::RecordSink;
 use crate::scan::ScanTable;
 use crate::verdict::narrow_port;
@@ -386,12 +386,9 @@ impl FlowCache {
                 self.counters.table_full += 1;
                 return Admission::Full;
             }
-            self.end(
-                self.oldest as usize,
-                FlowEndReason::LackOfResources,
-                now,
-                sink,
-            );
+            let oldest = self.oldest as usize;
+            self.end(oldest, FlowEndReason::LackOfResources, now, sink);
+            self.foresee_eviction();
         }
         let slot = self.free;
         let (hot, hasher) = (&self.hot, &self.hash);
@@ -401,6 +398,8 @@ impl FlowCache {
             return Admission::Full;
         }
         self.free = self.cold[slot as usize].track[0];
+        // The next flow to open will find its entry here.
+        self.prefetch_entry_lines(self.free as usize);
         self.open(slot, key, side, new, began, now);
         self.count(slot as usize, side, new.facts, now);
         Admission::New(self.flow_index(slot))
@@ -501,6 +500,30 @@ impl FlowCache {
         };
         self.paths.retain(id);
         id
+    }
+
+    #[inline]
+    fn prefetch_entry_lines(&self, slot: usize) {
+        prefetch(&self.hot, slot);
+        prefetch(&self.cold, slot);
+        prefetch_second(&self.cold, slot);
+    }
+
+    /// Who gives way once probably does so again: asks for what the next eviction needs, whose own
+    /// lines have come by now, and for the lines of the one after it.
+    fn foresee_eviction(&self) {
+        let next = self.oldest as usize;
+        if let Some(cold) = self.cold.get(next) {
+            self.prefetch_end(next);
+            self.prefetch_entry_lines(cold.track[1] as usize);
+        }
+    }
+
+    /// Asks for the lines that [`FlowCache::end`] needs beside the hot one.
+    #[inline]
+    pub(crate) fn prefetch_end(&self, slot: usize) {
+        prefetch_second(&self.cold, slot);
+        self.prefetch_bucket(self.hash(&self.hot[slot].key.key()));
     }
 
     /// Ends a flow: its last record, and its entry is free.

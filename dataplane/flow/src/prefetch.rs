@@ -5,6 +5,10 @@
     reason = "a prefetch takes a raw pointer, through which nothing is read; a vector compare asks for SSE2"
 )]
 
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
 /// Asks for the cache line at the start of `slice[index]`. Does nothing where there is no such
 /// element, and nothing on processors other than x86-64.
 #[inline(always)]
@@ -15,6 +19,21 @@ pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
         // SAFETY: the pointer comes from a live reference, and a prefetch neither reads nor
         // faults; SSE, which it needs, is part of the x86-64 baseline.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(element).cast::<i8>()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, index);
+}
+
+/// As [`prefetch`], for the second line of an element of two.
+#[inline(always)]
+pub(crate) fn prefetch_second<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const { assert!(size_of::<T>() == 2 * LINE_BYTES) };
+        let first = core::ptr::from_ref(element).cast::<i8>();
+        // SAFETY: as above; the pointer stays within the element, which is two lines long.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.add(LINE_BYTES)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (slice, index);
