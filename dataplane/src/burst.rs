@@ -19,7 +19,7 @@ use crate::judge::{ByItself, Rejudged};
 use crate::port::{BURST_MAX, Frame};
 use abi::{Decision, Reason, Stage};
 use flow::{
-    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, Gate, KeyedPacket,
+    Admission, Datagram, FlowHash, FlowIndex, FlowKey, FragmentPart, Gate, Judged, KeyedPacket,
     LikelyEntry, NewFlow, Passed, Path, Ports, Step, Verdict, classify, path, proto, quoted_tuple,
 };
 use packet::{Headers, Transport, parse};
@@ -541,18 +541,24 @@ impl Core {
             return Err(self.without_state(packet));
         }
         let (ends, decision) = self.decide_new(packet, headers, foreseen, ingress)?;
-        let path = headers.map_or_else(Path::default, |read| path(read, &self.options.key));
+        let read = headers.map(|read| path(read, &self.options.key));
         let new = NewFlow {
             facts: &packet.seen.facts,
-            path: &path,
+            path: read.as_ref().unwrap_or(&Path::PLAIN),
             ingress_port: ingress.port,
+        };
+        let judged = Judged {
+            ends: &ends,
+            decision: &decision,
+            epoch: self.policy.epoch(),
+            egress: ingress.egress.filter(|_| decision.enforced.permits()),
         };
         match self.flows.insert_judged(
             packet.hash,
             &packet.seen.key,
             packet.seen.side,
             &new,
-            &ends,
+            &judged,
             packet.now,
             &mut self.sink,
         ) {
@@ -579,7 +585,7 @@ impl Core {
         ingress: Ingress,
     ) -> Disposition {
         let judged = if let Some(decision) = decided {
-            self.settle_new(packet, flow, &decision, ingress)
+            self.settled(packet, flow, &decision)
         } else {
             match self.flows.verdict(flow, self.policy.epoch()) {
                 // A denied flow may be turned round by a packet from its responder; anything else

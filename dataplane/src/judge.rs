@@ -103,7 +103,8 @@ impl Core {
             return Err(Reason::FlowTableFull);
         };
         let decision = self.decide_flow(packet, headers, &ends);
-        self.settle_new(packet, flow, &decision, ingress)
+        self.settle(flow, &decision, ingress);
+        self.settled(packet, flow, &decision)
     }
 
     /// What the policy says about a packet that would open a flow. An error where the packet is
@@ -141,15 +142,13 @@ impl Core {
         Err(Disposition::Drop(reason))
     }
 
-    /// Stores what was decided about a flow, and says what it means for this packet.
-    pub(crate) fn settle_new(
+    /// What a decision, which the flow has got, means for the packet that asked for it.
+    pub(crate) fn settled(
         &mut self,
         packet: &Packet,
         flow: FlowIndex,
         decision: &Decision,
-        ingress: Ingress,
     ) -> Result<Verdict, Reason> {
-        self.settle(flow, decision, ingress);
         if decision.enforced == Action::Limit && !self.admits_flow(decision, packet.now) {
             // Its next packet asks for a token again.
             self.flows.set_undecided(flow);

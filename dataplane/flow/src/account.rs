@@ -188,7 +188,7 @@ impl FlowCache {
     }
 
     #[inline]
-    fn tcp(&mut self, slot: usize, segment: &TcpSegment, now: u64) {
+    pub(crate) fn tcp(&mut self, slot: usize, segment: &TcpSegment, now: u64) {
         if !self.hot[slot].expects(segment.side, segment.flags) {
             self.tcp_rare(slot, segment, now);
         }

@@ -156,16 +156,14 @@ impl FlowCache {
         sink: &mut impl RecordSink,
     ) {
         let (hot, cold) = (&mut self.hot[slot], &mut self.cold[slot]);
-        let path = self
-            .paths
-            .get(cold.path)
-            .map_or_else(Path::default, Path::from_words);
+        let kept = (cold.path != 0).then(|| self.paths.get(cold.path));
+        let path = kept.flatten().map(Path::from_words);
         let occasion = Occasion {
             kind,
             reason,
             worker: self.options.worker,
         };
-        sink.record(&build(hot, cold, path, occasion));
+        sink.record(&build(hot, cold, path.as_ref(), occasion));
         self.counters.packets_cached -= packets(hot, cold, 0) + packets(hot, cold, 1);
         hot.packets = [0; 2];
         hot.bytes = [0; 2];

@@ -1,20 +1,18 @@
 //! The cache itself: making it, finding a flow, admitting a new one, and who gives way to whom.
 
-use crate::account::Step;
 use crate::context::{ContextTags, Path};
 use crate::counters::CacheCounters;
 use crate::entry::{Cold, Hot, NO_SLOT};
-use crate::facts::{PacketFacts, TransportFacts, proto};
+use crate::facts::{PacketFacts, proto};
 use crate::hash::{FlowHash, HashKey};
 use crate::index::Index;
-use crate::initiator::{Listeners, of_packet, of_ports};
+use crate::initiator::Listeners;
 use crate::intern::Interner;
 use crate::key::{FlowKey, Side, Tuple};
-use crate::options::{CacheError, CacheOptions, InitiatorRule};
+use crate::options::{CacheError, CacheOptions};
 use crate::prefetch::{prefetch, prefetch_second};
 use crate::record::RecordSink;
 use crate::scan::ScanTable;
-use crate::verdict::narrow_port;
 use abi::record::{FlowEndReason, TcpState};
 use abi::verdict::InitiatorEvidence;
 use core::ops::Range;
@@ -91,8 +89,8 @@ pub struct Ends {
 pub struct FlowCache {
     pub(crate) hot: Box<[Hot]>,
     pub(crate) cold: Box<[Cold]>,
-    index: Index,
-    hash: HashKey,
+    pub(crate) index: Index,
+    pub(crate) hash: HashKey,
     pub(crate) options: CacheOptions,
     pub(crate) idle_min_ns: u64,
     pub(crate) counters: CacheCounters,
@@ -102,12 +100,12 @@ pub struct FlowCache {
     pub(crate) scans: ScanTable,
     /// Epoch of the latest decision stored.
     pub(crate) epoch: u64,
-    next_flow_id: u64,
-    free: u32,
-    embryonic_max: u32,
-    embryonic: u32,
-    oldest: u32,
-    youngest: u32,
+    pub(crate) next_flow_id: u64,
+    pub(crate) free: u32,
+    pub(crate) embryonic_max: u32,
+    pub(crate) embryonic: u32,
+    pub(crate) oldest: u32,
+    pub(crate) youngest: u32,
     pub(crate) hand: u32,
     pub(crate) swept_ns: Option<u64>,
 }
@@ -308,7 +306,7 @@ impl FlowCache {
     }
 
     #[inline]
-    fn flow_index(&self, slot: u32) -> FlowIndex {
+    pub(crate) fn flow_index(&self, slot: u32) -> FlowIndex {
         FlowIndex {
             slot,
             generation: self.hot[slot as usize].key.generation(),
@@ -320,203 +318,6 @@ impl FlowCache {
     pub(crate) fn slot(&self, index: FlowIndex) -> Option<usize> {
         let hot = self.hot.get(index.slot as usize)?;
         (hot.key.generation() == index.generation && !hot.is_free()).then_some(index.slot as usize)
-    }
-
-    /// Admits and counts a packet that has no entry. If an earlier packet opened the flow in the
-    /// meantime it joins that flow. Where there is no room the oldest embryonic flow gives way; its
-    /// record (lack-of-resources) goes to `sink`.
-    ///
-    /// # Bounded work
-    /// At most one flow gives way; the index moves at most one resident.
-    pub fn insert(
-        &mut self,
-        hash: FlowHash,
-        key: &FlowKey,
-        side: Side,
-        new: &NewFlow<'_>,
-        now: u64,
-        sink: &mut impl RecordSink,
-    ) -> Admission {
-        if let Some(index) = self.find(hash, key)
-            && self.account(index, side, new.facts, now, sink) == Step::Counted
-        {
-            return Admission::Joined(index);
-        }
-        let began = self.initiator(key, side, &new.facts.transport);
-        self.insert_absent(hash, key, side, new, began, now, sink)
-    }
-
-    /// As [`FlowCache::insert`], where the caller has just seen that there is no entry and has judged
-    /// the flow by its [`FlowCache::ends_of_new`].
-    ///
-    /// # Bounded work
-    /// At most one flow gives way; the index moves at most one resident.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "those of insert, and what was judged"
-    )]
-    pub fn insert_judged(
-        &mut self,
-        hash: FlowHash,
-        key: &FlowKey,
-        side: Side,
-        new: &NewFlow<'_>,
-        ends: &Ends,
-        now: u64,
-        sink: &mut impl RecordSink,
-    ) -> Admission {
-        debug_assert!(self.find(hash, key).is_none(), "the flow has an entry");
-        let began = (ends.initiator, ends.evidence);
-        self.insert_absent(hash, key, side, new, began, now, sink)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "those of insert, and who began")]
-    fn insert_absent(
-        &mut self,
-        hash: FlowHash,
-        key: &FlowKey,
-        side: Side,
-        new: &NewFlow<'_>,
-        began: (Side, InitiatorEvidence),
-        now: u64,
-        sink: &mut impl RecordSink,
-    ) -> Admission {
-        if self.embryonic >= self.embryonic_max || self.free == NO_SLOT {
-            if self.oldest == NO_SLOT {
-                self.counters.table_full += 1;
-                return Admission::Full;
-            }
-            let oldest = self.oldest as usize;
-            self.end(oldest, FlowEndReason::LackOfResources, now, sink);
-            self.foresee_eviction();
-        }
-        let slot = self.free;
-        let (hot, hasher) = (&self.hot, &self.hash);
-        let hash_of = |slot: u32| hasher.of(&hot[slot as usize].key.key());
-        if !self.index.insert(hash, slot, hash_of) {
-            self.counters.index_full += 1;
-            return Admission::Full;
-        }
-        self.free = self.cold[slot as usize].track[0];
-        // The next flow to open will find its entry here.
-        self.prefetch_entry_lines(self.free as usize);
-        self.open(slot, key, side, new, began, now);
-        self.count(slot as usize, side, new.facts, now);
-        Admission::New(self.flow_index(slot))
-    }
-
-    /// Fills a free slot.
-    fn open(
-        &mut self,
-        slot: u32,
-        key: &FlowKey,
-        side: Side,
-        new: &NewFlow<'_>,
-        (initiator, evidence): (Side, InitiatorEvidence),
-        now: u64,
-    ) {
-        let path = self.keep_path(new.path, side, now);
-        self.contexts.retain(key.context().into());
-        let hot = &mut self.hot[slot as usize];
-        hot.key.set_key(key);
-        hot.set_new(initiator, now);
-        let cold = &mut self.cold[slot as usize];
-        *cold = Cold {
-            first_ns: now,
-            flow_id: u64::from(self.options.worker) << 56 | self.next_flow_id,
-            evidence: evidence.byte(),
-            path,
-            ingress_port: narrow_port(new.ingress_port),
-            ..Cold::FREE
-        };
-        if new.facts.ipv6 {
-            cold.bits |= Cold::IPV6;
-        }
-        if let TransportFacts::Icmp { kind, code } = new.facts.transport {
-            cold.flags[0] = u16::from_be_bytes([kind, code]);
-        }
-        self.next_flow_id += 1;
-        self.counters.flows += 1;
-        self.counters.flows_created += 1;
-        self.counters.flows_midstream += u64::from(new.facts.is_midstream());
-        self.link_youngest(slot);
-    }
-
-    /// The ends of the flow that a packet without an entry would open, initiator first.
-    #[must_use]
-    pub fn ends_of_new(&self, key: &FlowKey, sender: Side, facts: &PacketFacts) -> Ends {
-        let (initiator, evidence) = self.initiator(key, sender, &facts.transport);
-        let mut tuple = key.tuple(initiator);
-        let (mut icmp_type, mut icmp_code) = (0, 0);
-        if matches!(tuple.proto, proto::ICMP | proto::ICMPV6) {
-            (tuple.src_port, tuple.dst_port) = (0, 0);
-            if let TransportFacts::Icmp { kind, code } = facts.transport {
-                (icmp_type, icmp_code) = (kind, code);
-            }
-        }
-        Ends {
-            tuple,
-            initiator,
-            evidence,
-            initiator_spoke: initiator == sender,
-            icmp_type,
-            icmp_code,
-        }
-    }
-
-    /// Who opened the flow, judged by its first packet.
-    fn initiator(
-        &self,
-        key: &FlowKey,
-        sender: Side,
-        transport: &TransportFacts,
-    ) -> (Side, InitiatorEvidence) {
-        if self.options.initiator == InitiatorRule::FirstSender {
-            return (sender, InitiatorEvidence::FirstPacket);
-        }
-        if let Some(said) = of_packet(transport, key.proto(), sender) {
-            return said;
-        }
-        if key.proto() == proto::TCP {
-            let known = [Side::A, Side::B].map(|side| self.listeners.knows(key, side));
-            if known[0] != known[1] {
-                let listener = if known[0] { Side::A } else { Side::B };
-                return (listener.other(), InitiatorEvidence::KnownListener);
-            }
-        }
-        match of_ports(key) {
-            Some(initiator) => (initiator, InitiatorEvidence::PortAsymmetry),
-            None => (sender, InitiatorEvidence::FirstPacket),
-        }
-    }
-
-    fn keep_path(&mut self, path: &Path, sender: Side, now: u64) -> u32 {
-        if path.is_plain() {
-            return 0;
-        }
-        let Some(id) = self.paths.intern(&path.seen_from(sender).words(), now) else {
-            self.counters.paths_full += 1;
-            return 0;
-        };
-        self.paths.retain(id);
-        id
-    }
-
-    #[inline]
-    fn prefetch_entry_lines(&self, slot: usize) {
-        prefetch(&self.hot, slot);
-        prefetch(&self.cold, slot);
-        prefetch_second(&self.cold, slot);
-    }
-
-    /// Who gives way once probably does so again: asks for what the next eviction needs, whose own
-    /// lines have come by now, and for the lines of the one after it.
-    fn foresee_eviction(&self) {
-        let next = self.oldest as usize;
-        if let Some(cold) = self.cold.get(next) {
-            self.prefetch_end(next);
-            self.prefetch_entry_lines(cold.track[1] as usize);
-        }
     }
 
     /// Asks for the lines that [`FlowCache::end`] needs beside the hot one.
@@ -554,7 +355,9 @@ impl FlowCache {
         if path != 0 && self.paths.release(path, now) == 0 {
             self.paths.forget(path);
         }
-        self.contexts.release(key.context().into(), now);
+        if key.context() != 0 {
+            self.contexts.release(key.context().into(), now);
+        }
         self.hot[slot].set_free();
         self.hot[slot].key.next_generation();
         self.cold[slot].track[0] = self.free;
@@ -597,8 +400,8 @@ impl FlowCache {
         }
     }
 
-    fn link_youngest(&mut self, slot: u32) {
-        self.cold[slot as usize].track = [self.youngest, NO_SLOT];
+    /// Makes a slot, whose `track` says so already, the youngest of the embryonic flows.
+    pub(crate) fn link_youngest(&mut self, slot: u32) {
         match self.cold.get_mut(self.youngest as usize) {
             Some(before) => before.track[1] = slot,
             None => self.oldest = slot,
@@ -665,6 +468,7 @@ impl FlowCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::TransportFacts;
 
     /// Flows that all live in a few buckets, so that residents have to move; IPv4 and IPv6 are
     /// hashed in ways of their own.

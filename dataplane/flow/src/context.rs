@@ -56,17 +56,23 @@ pub struct Path {
 
 impl Default for Path {
     fn default() -> Self {
-        Self {
-            vlans: VlanTags::default(),
-            tunnel_kind: TunnelKind::None,
-            tunnel_id: 0,
-            outer_src: [0; 16],
-            outer_dst: [0; 16],
-        }
+        Self::PLAIN
     }
 }
 
 impl Path {
+    /// Neither VLAN nor tunnel.
+    pub const PLAIN: Self = Self {
+        vlans: VlanTags {
+            count: 0,
+            tags: [0; 4],
+        },
+        tunnel_kind: TunnelKind::None,
+        tunnel_id: 0,
+        outer_src: [0; 16],
+        outer_dst: [0; 16],
+    };
+
     /// Neither VLAN nor tunnel.
     #[inline]
     #[must_use]

@@ -105,13 +105,17 @@ impl Hot {
         self.bits = FREE;
     }
 
-    /// Starts a flow: state none, nothing seen, embryonic, undecided.
-    pub(crate) const fn set_new(&mut self, initiator: Side, now: u64) {
+    /// Starts a flow of one packet: state none, embryonic, undecided.
+    #[inline(always)]
+    pub(crate) const fn open(&mut self, initiator: Side, sender: Side, ip_bytes: u32, now: u64) {
         self.bits = 0;
         self.set_initiator(initiator);
+        self.set_seen(sender);
         self.last_ns = now;
         self.bytes = [0; 2];
         self.packets = [0; 2];
+        self.bytes[sender.index()] = ip_bytes;
+        self.packets[sender.index()] = 1;
         self.epoch = 0;
     }
 

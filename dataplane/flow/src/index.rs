@@ -59,17 +59,28 @@ impl Bucket {
         equal_bytes(all, tag) & SLOT_BITS_MASK
     }
 
+    #[inline(always)]
     fn free_slot(&self) -> Option<usize> {
-        self.tags.iter().position(|t| *t == 0)
+        let free = self.matches(0);
+        (free != 0).then(|| free.trailing_zeros() as usize)
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill(&self) -> usize {
-        self.tags.iter().filter(|t| **t != 0).count()
+        BUCKET_SLOTS - self.matches(0).count_ones() as usize
     }
 
+    #[inline(always)]
     fn position(&self, tag: Tag, slot: u32) -> Option<usize> {
-        (0..BUCKET_SLOTS).find(|i| self.tags[*i] == tag.low && self.slots[*i] & SLOT == slot)
+        let mut mask = self.matches(tag.low);
+        while mask != 0 {
+            let i = mask.trailing_zeros() as usize;
+            if self.slots[i] & SLOT == slot {
+                return Some(i);
+            }
+            mask &= mask - 1;
+        }
+        None
     }
 
     /// The first slot with this tag.
@@ -219,7 +230,23 @@ impl Index {
     ///
     /// # Bounded work
     /// Two buckets, and where both are full at most twelve more.
+    #[inline]
     pub(crate) fn insert(
+        &mut self,
+        hash: FlowHash,
+        slot: u32,
+        hash_of: impl Fn(u32) -> FlowHash,
+    ) -> bool {
+        let primary = self.primary(hash);
+        if self.buckets[primary].fill() < CROWDED {
+            return self.put(primary, Tag::of(hash), slot);
+        }
+        self.insert_crowded(hash, slot, hash_of)
+    }
+
+    /// The same where the primary bucket is crowded.
+    #[cold]
+    fn insert_crowded(
         &mut self,
         hash: FlowHash,
         slot: u32,
@@ -227,13 +254,14 @@ impl Index {
     ) -> bool {
         let place = self.place(hash);
         let at_home = self.buckets[place.primary].fill();
-        if at_home >= CROWDED && self.buckets[place.secondary].fill() < at_home {
+        if self.buckets[place.secondary].fill() < at_home {
             return self.put_guest(place, slot);
         }
         self.put(place.primary, place.tag, slot)
             || (self.make_room(place.primary, hash_of) && self.put(place.primary, place.tag, slot))
     }
 
+    #[inline]
     fn put(&mut self, bucket: usize, tag: Tag, slot: u32) -> bool {
         let bucket = &mut self.buckets[bucket];
         let Some(free) = bucket.free_slot() else {
@@ -282,18 +310,28 @@ impl Index {
     }
 
     /// Takes `slot` out. False where it is not in.
+    #[inline]
     pub(crate) fn remove(&mut self, hash: FlowHash, slot: u32) -> bool {
+        let tag = Tag::of(hash);
+        let primary = self.primary(hash);
+        let primary = &mut self.buckets[primary];
+        if let Some(i) = primary.position(tag, slot) {
+            primary.tags[i] = 0;
+            return true;
+        }
+        self.remove_guest(hash, slot)
+    }
+
+    /// Takes `slot` out of its secondary bucket.
+    #[cold]
+    fn remove_guest(&mut self, hash: FlowHash, slot: u32) -> bool {
         let place = self.place(hash);
-        if let Some(i) = self.buckets[place.primary].position(place.tag, slot) {
-            self.buckets[place.primary].tags[i] = 0;
-            return true;
-        }
-        if let Some(i) = self.buckets[place.secondary].position(place.tag, slot) {
-            self.buckets[place.secondary].tags[i] = 0;
-            self.buckets[place.primary].guests -= 1;
-            return true;
-        }
-        false
+        let Some(i) = self.buckets[place.secondary].position(place.tag, slot) else {
+            return false;
+        };
+        self.buckets[place.secondary].tags[i] = 0;
+        self.buckets[place.primary].guests -= 1;
+        true
     }
 }
 

@@ -37,6 +37,7 @@
 )]
 
 mod account;
+mod admit;
 mod ageing;
 mod aggregate;
 mod budget;
@@ -63,6 +64,7 @@ mod tcp_state;
 mod verdict;
 
 pub use account::Step;
+pub use admit::Judged;
 pub use cache::{Admission, Ends, FlowCache, FlowIndex, LikelyEntry, NewFlow};
 pub use context::{ContextTags, Path, VlanTags};
 pub use counters::CacheCounters;

@@ -53,12 +53,13 @@ fn flag_words(cold: &Cold, icmp: bool, fwd: usize, rev: usize) -> ([u8; 2], [u16
     }
 }
 
-/// The record of a flow as it stands. `path` is as side A's packets see it.
-pub(crate) fn build(hot: &Hot, cold: &Cold, path: Path, occasion: Occasion) -> FlowRecord {
+/// The record of a flow as it stands. `path` is as side A's packets see it, none where it is plain.
+#[inline]
+pub(crate) fn build(hot: &Hot, cold: &Cold, path: Option<&Path>, occasion: Occasion) -> FlowRecord {
     let initiator = hot.initiator();
     let (fwd, rev) = (initiator.index(), initiator.other().index());
     let tuple = hot.key.key().tuple(initiator);
-    let path = path.seen_from(initiator);
+    let path = path.map_or(Path::PLAIN, |path| path.seen_from(initiator));
     let icmp = matches!(tuple.proto, proto::ICMP | proto::ICMPV6);
     let ([icmp_type, icmp_code], [flags_fwd, flags_rev]) = flag_words(cold, icmp, fwd, rev);
     let decision = verdict::Packed::of(cold);

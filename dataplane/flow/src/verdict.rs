@@ -1,7 +1,7 @@
 //! What was decided about a flow, kept in its entry.
 
 use crate::cache::{FlowCache, FlowIndex};
-use crate::entry::{Cold, NO_PORT};
+use crate::entry::{Cold, Hot, NO_PORT};
 use crate::record::RecordSink;
 use abi::Reason;
 use abi::record::{FlowEndReason, RecordKind};
@@ -124,21 +124,7 @@ impl FlowCache {
             return false;
         };
         self.epoch = epoch;
-        let hot = &mut self.hot[slot];
-        hot.epoch = low_epoch(epoch);
-        let uncovered = decision.coverage == Coverage::Uncovered;
-        hot.set_verdict(decision.enforced, !decision.pending.permits(), uncovered);
-        let cold = &mut self.cold[slot];
-        cold.epoch = epoch;
-        cold.rule_id = decision.rule_id;
-        cold.pending_rule_id = decision.pending_rule_id;
-        cold.src_identity = decision.src_identity;
-        cold.dst_identity = decision.dst_identity;
-        cold.limit_index = decision.limit_index;
-        cold.decision = Packed::new(decision).0;
-        if decision.enforced.permits() {
-            cold.bits &= !Cold::DENIAL_TOLD;
-        }
+        decide(&mut self.hot[slot], &mut self.cold[slot], epoch, decision);
         true
     }
 
@@ -190,6 +176,24 @@ impl FlowCache {
         if hot.epoch != low_epoch(self.epoch) && hot.action().is_some() {
             hot.set_undecided();
         }
+    }
+}
+
+/// Puts what the policy of `epoch` decided into an entry.
+#[inline(always)]
+pub(crate) fn decide(hot: &mut Hot, cold: &mut Cold, epoch: u64, decision: &Decision) {
+    hot.epoch = low_epoch(epoch);
+    let uncovered = decision.coverage == Coverage::Uncovered;
+    hot.set_verdict(decision.enforced, !decision.pending.permits(), uncovered);
+    cold.epoch = epoch;
+    cold.rule_id = decision.rule_id;
+    cold.pending_rule_id = decision.pending_rule_id;
+    cold.src_identity = decision.src_identity;
+    cold.dst_identity = decision.dst_identity;
+    cold.limit_index = decision.limit_index;
+    cold.decision = Packed::new(decision).0;
+    if decision.enforced.permits() {
+        cold.bits &= !Cold::DENIAL_TOLD;
     }
 }
 

@@ -9,9 +9,9 @@ use abi::Reason;
 use abi::record::{FlowRecord, TunnelKind};
 use abi::verdict::{Action, Coverage, Decision, Mode, OnChange, VerdictSource};
 use flow::{
-    Admission, CacheOptions, FlowCache, FlowKey, Gate, InitiatorRule, KeyedPacket, LikelyEntry,
-    NewFlow, PacketFacts, Passed, Path, Side, Step, TcpFlags as T, Timeouts, TransportFacts, Tuple,
-    VlanTags, proto,
+    Admission, CacheOptions, FlowCache, FlowHash, FlowIndex, FlowKey, Gate, InitiatorRule, Judged,
+    KeyedPacket, LikelyEntry, NewFlow, PacketFacts, Passed, Path, Side, Step, TcpFlags as T,
+    Timeouts, TransportFacts, Tuple, VlanTags, proto,
 };
 use model::{Model, Outcome, Packet};
 use proptest::prelude::*;
@@ -322,26 +322,59 @@ impl Pair {
             let hit = found[i].filter(|index| {
                 self.cache.account(*index, side, facts, self.now, &mut sink) == Step::Counted
             });
-            let new = NewFlow {
-                facts,
-                ingress_port: packet.ingress_port,
-                path: &packet.path,
-            };
-            let index = hit.or_else(|| {
-                match self
-                    .cache
-                    .insert(hashes[i], &key, side, &new, self.now, &mut sink)
-                {
-                    Admission::New(index) | Admission::Joined(index) => Some(index),
-                    Admission::Full => None,
-                }
-            });
+            let is_judged_first = packet.facts.tos & 2 == 2
+                && hit.is_none()
+                && self.cache.find(hashes[i], &key).is_none();
+            let index = hit.or_else(|| self.admit(hashes[i], &keyed, packet, is_judged_first));
             let outcome = self.model.packet(packet, self.now);
             assert_eq!(outcome == Outcome::Counted, index.is_some());
+            if let Some(index) = index.filter(|_| is_judged_first) {
+                let ends = self.cache.ends(index).unwrap();
+                let decision = judge(&key.tuple(ends.initiator), self.epoch);
+                let egress = u16::from(side == Side::B);
+                self.model.set_decision(&key, self.epoch, decision, egress);
+            }
             if let Some(index) = index {
                 self.counted += 1;
                 self.decide(index, &key, side, facts);
             }
+        }
+    }
+
+    /// A packet without an entry, or whose flow is over; the policy is asked first or later.
+    fn admit(
+        &mut self,
+        hash: FlowHash,
+        keyed: &KeyedPacket,
+        packet: &Packet,
+        is_judged_first: bool,
+    ) -> Option<FlowIndex> {
+        let KeyedPacket { key, side, facts } = keyed;
+        let records = &mut self.records;
+        let mut sink = |r: &FlowRecord| records.push(*r);
+        let new = NewFlow {
+            facts,
+            ingress_port: packet.ingress_port,
+            path: &packet.path,
+        };
+        let admission = if is_judged_first {
+            let ends = self.cache.ends_of_new(key, *side, facts);
+            let decision = judge(&key.tuple(ends.initiator), self.epoch);
+            let judged = Judged {
+                ends: &ends,
+                decision: &decision,
+                epoch: self.epoch,
+                egress: Some(u16::from(*side == Side::B)),
+            };
+            let cache = &mut self.cache;
+            cache.insert_judged(hash, key, *side, &new, &judged, self.now, &mut sink)
+        } else {
+            let cache = &mut self.cache;
+            cache.insert(hash, key, *side, &new, self.now, &mut sink)
+        };
+        match admission {
+            Admission::New(index) | Admission::Joined(index) => Some(index),
+            Admission::Full => None,
         }
     }
 
