@@ -96,7 +96,7 @@ impl App {
             each(&conversation);
             ControlFlow::Continue(())
         };
-        told(self.history.conversations(of, &mut take))?;
+        told(self.history.conversations_to_add_up(of, &mut take))?;
         Ok(read > Foresight::CONVERSATIONS_MAX)
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn read_history(
             ControlFlow::Continue(())
         }
     };
-    told(app.history.conversations(of, &mut take))?;
+    told(app.history.conversations_to_add_up(of, &mut take))?;
     if gone {
         let message = "nobody waits for the answer any more";
         return Err(ApiError::new(ErrorCode::Timeout, message));
@@ -94,10 +94,11 @@ fn expected(state: &HistoryState, of: &Selection) -> u64 {
     conversations.map(|tier| rows_within(tier, of)).sum()
 }
 
-/// Rows of a tier in a period, were they spread evenly over its time.
+/// Rows of a tier in a period, were they spread evenly over its time, but for those that are read in longer intervals.
 fn rows_within(tier: &TierState, of: &Selection) -> u64 {
+    let read = tier.rows.saturating_sub(tier.rolled_rows);
     let (Some(oldest), Some(newest)) = (tier.oldest_ts, tier.newest_ts) else {
-        return tier.rows;
+        return read;
     };
     let begin = of.since_ns.max(oldest.0);
     let end = of.until_ns.min(newest.0);
@@ -106,8 +107,8 @@ fn rows_within(tier: &TierState, of: &Selection) -> u64 {
         Some(between) => u128::from(between) + 1,
         None => return 0,
     };
-    let rows = u128::from(tier.rows) * part / length;
-    u64::try_from(rows).unwrap_or(tier.rows)
+    let rows = u128::from(read) * part / length;
+    u64::try_from(rows).unwrap_or(read)
 }
 
 impl App {
@@ -485,7 +486,8 @@ mod tests {
     fn the_rows_of_a_part_of_history_are_expected_by_its_share_of_time() {
         let tier = TierState {
             name: "conversations-5m".to_owned(),
-            rows: 1_000,
+            rows: 1_200,
+            rolled_rows: 200,
             oldest_ts: Some(Ts(10_000)),
             newest_ts: Some(Ts(19_999)),
             ..TierState::default()

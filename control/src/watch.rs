@@ -301,11 +301,13 @@ impl Work {
         };
         let learned = &self.watch.queue.counters.learned;
         let mut detector = self.watch.detector();
-        let asked = self.history.conversations(&all, &mut |conversation| {
-            detector.learn(&conversation);
-            learned.fetch_add(1, Ordering::Relaxed);
-            ControlFlow::Continue(())
-        });
+        let asked = self
+            .history
+            .conversations_to_add_up(&all, &mut |conversation| {
+                detector.learn(&conversation);
+                learned.fetch_add(1, Ordering::Relaxed);
+                ControlFlow::Continue(())
+            });
         let edges = detector.baseline.len();
         drop(detector);
         match asked {

@@ -396,6 +396,9 @@ pub struct TierState {
     pub name: String,
     /// Rows.
     pub rows: u64,
+    /// Of these, rows that the tier of longer intervals has, too.
+    #[serde(default)]
+    pub rolled_rows: u64,
     /// Bytes on disk.
     pub bytes: u64,
     /// Files.

@@ -11,6 +11,7 @@
 
 mod ask;
 mod commit;
+mod conversation_rows;
 mod conversation_table;
 mod disk;
 mod files;
@@ -28,6 +29,7 @@ mod state;
 mod texts;
 mod totals;
 
+use crate::question::Question;
 use crate::{History, HistoryError, Selection};
 use api::Ts;
 use api::flow::Flow;
@@ -162,6 +164,7 @@ impl EmbeddedHistory {
         };
         for file in state.catalog.of(tier) {
             told.rows += file.held.rows;
+            told.rolled_rows += if file.rolled { file.held.rows } else { 0 };
             told.bytes += file.bytes;
             told.files += 1;
             let (first, last) = (Ts(file.held.first_ns), Ts(file.held.last_ns));
@@ -238,7 +241,15 @@ impl History for EmbeddedHistory {
         of: &Selection,
         each: &mut dyn FnMut(Conversation) -> ControlFlow<()>,
     ) -> Result<(), HistoryError> {
-        self.ask_conversations(of, each)
+        self.ask_conversations(&Question::Conversations, of, each)
+    }
+
+    fn conversations_to_add_up(
+        &self,
+        of: &Selection,
+        each: &mut dyn FnMut(Conversation) -> ControlFlow<()>,
+    ) -> Result<(), HistoryError> {
+        self.ask_conversations(&Question::ConversationsToAddUp, of, each)
     }
 
     fn matrix(&self, of: &Selection) -> Result<Vec<MatrixCell>, HistoryError> {

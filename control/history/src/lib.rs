@@ -118,6 +118,19 @@ pub trait History: Send + Sync + Debug {
         each: &mut dyn FnMut(Conversation) -> ControlFlow<()>,
     ) -> Result<(), HistoryError>;
 
+    /// As [`History::conversations`], for whoever adds them up: of intervals as long as the engine has (sums, first and
+    /// last packet are the same), and in parts.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    fn conversations_to_add_up(
+        &self,
+        of: &Selection,
+        each: &mut dyn FnMut(Conversation) -> ControlFlow<()>,
+    ) -> Result<(), HistoryError> {
+        self.conversations(of, each)
+    }
+
     /// Segment by segment by service. By bytes, largest first, then by name.
     ///
     /// # Errors

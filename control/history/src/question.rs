@@ -169,6 +169,8 @@ pub enum Question {
     },
     /// [`KEY_COLUMNS`], `first_ns`, `last_ns`, sums.
     Conversations,
+    /// The same columns; rows of any length of interval, and parts of conversations, do.
+    ConversationsToAddUp,
     /// Segments of the initiator, of the responder, label of the service, denied flows, flows that would be, sums. A
     /// row for each *list* of segments.
     Matrix,
@@ -247,7 +249,7 @@ impl Question {
                 FLOW_COLUMNS.join(", "),
                 limit_of(*limit)
             ),
-            Self::Conversations => format!(
+            Self::Conversations | Self::ConversationsToAddUp => format!(
                 "SELECT {}, first_ns, last_ns, {} FROM {source} WHERE {selected}",
                 KEY_COLUMNS.join(", "),
                 SUM_COLUMNS.join(", ")

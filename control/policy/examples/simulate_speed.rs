@@ -14,6 +14,9 @@ use std::time::Instant;
 
 /// Conversations where the command line says nothing.
 const CONVERSATIONS: u64 = 100_000_000;
+/// Conversations of one edge that come one after the other: history keeps them by hour and ends, and most that speak at
+/// all in an hour speak more than once.
+const IN_A_ROW: u64 = 3;
 /// Segments of the draft, each a /24 that asks the next one.
 const SEGMENTS: u32 = 200;
 
@@ -65,12 +68,15 @@ fn main() {
         pending: verdict,
     };
     let name: Arc<str> = Arc::from("host");
-    println!("edges       conversations  seconds  conversations/s  newly denied");
-    for edges in [10_000_u64, 100_000, 1_000_000, 4_000_000] {
+    println!("order       edges       conversations  seconds  conversations/s  newly denied");
+    let cells = [10_000_u64, 100_000, 1_000_000]
+        .into_iter()
+        .flat_map(|edges| [("by ends", edges, IN_A_ROW), ("any", edges, 1)]);
+    for (order, edges, in_a_row) in cells {
         let mut simulation = Simulation::new(&valid, &compiled, mix(edges));
         let began = Instant::now();
         for at in 0..conversations {
-            let edge = mix(mix(at) % edges);
+            let edge = mix(mix(at / in_a_row) % edges);
             simulation.push(&Observed {
                 src: address(edge),
                 dst: address(mix(edge)),
@@ -98,7 +104,7 @@ fn main() {
         let seconds = began.elapsed().as_secs_f64();
         let rate = conversations as f64 / seconds;
         println!(
-            "{:<10}  {conversations:>13}  {seconds:>7.1}  {rate:>15.0}  {:>12}",
+            "{order:<10}  {:<10}  {conversations:>13}  {seconds:>7.1}  {rate:>15.0}  {:>12}",
             outcome.edge_count, outcome.enforced.newly_denied.flows
         );
     }

@@ -152,7 +152,7 @@ impl App {
             note(&mut usage, &conversation);
             ControlFlow::Continue(())
         };
-        let answered = self.history.conversations(&selection, &mut each);
+        let answered = self.history.conversations_to_add_up(&selection, &mut each);
         answered.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
         Ok(Ok(usage))
     }

@@ -18,6 +18,7 @@ use history::{EmbeddedHistory, EmbeddedOptions, History, Retention, Selection};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ struct Arguments {
     flows: usize,
     dir: PathBuf,
     is_ingest_only: bool,
+    /// Asks what an earlier run has left.
+    is_ask_only: bool,
+    only: Option<String>,
     nfdump: bool,
     threads: NonZeroUsize,
 }
@@ -40,6 +44,8 @@ fn arguments() -> Arguments {
         flows: 1_000_000,
         dir: std::env::temp_dir().join("ringfence-history-bench"),
         is_ingest_only: false,
+        is_ask_only: false,
+        only: None,
         nfdump: false,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
@@ -51,8 +57,14 @@ fn arguments() -> Arguments {
             "--dir" => arguments.dir = value().into(),
             "--threads" => arguments.threads = value().parse().expect("a number of threads"),
             "--ingest-only" => arguments.is_ingest_only = true,
+            "--ask-only" => arguments.is_ask_only = true,
+            "--only" => arguments.only = Some(value()),
             "--nfdump" => arguments.nfdump = true,
-            other => panic!("{other}: --flows N --dir DIR --threads N --ingest-only --nfdump"),
+            other => {
+                panic!(
+                    "{other}: --flows N --dir DIR --threads N --ingest-only --ask-only --only QUESTION --nfdump"
+                )
+            }
         }
     }
     arguments
@@ -116,7 +128,10 @@ fn ingest(history: &EmbeddedHistory, arguments: &Arguments) -> Duration {
     spent + in_maintain
 }
 
-fn questions(history: &EmbeddedHistory) -> Vec<(&'static str, Duration, usize)> {
+fn questions(
+    history: &EmbeddedHistory,
+    only: Option<&str>,
+) -> Vec<(&'static str, Duration, usize)> {
     let of = |filter: &str| Selection {
         since_ns: START_NS,
         until_ns: END_NS,
@@ -129,6 +144,9 @@ fn questions(history: &EmbeddedHistory) -> Vec<(&'static str, Duration, usize)> 
     let one_host = of(&format!("host {host}"));
     let mut told = Vec::new();
     let mut ask = |name, run: &mut dyn FnMut() -> usize| {
+        if only.is_some_and(|only| only != name) {
+            return;
+        }
         let (time, rows) = fastest(RUNS, run);
         println!("{name:<12} {:>9} {rows:>9} rows", seconds(time));
         told.push((name, time, rows));
@@ -153,6 +171,28 @@ fn questions(history: &EmbeddedHistory) -> Vec<(&'static str, Duration, usize)> 
     });
     ask("series-5m", &mut || {
         history.series(&all, 300).expect("series").len()
+    });
+    ask("conversations", &mut || {
+        let mut read = 0;
+        let mut each = |_| {
+            read += 1;
+            ControlFlow::Continue(())
+        };
+        history
+            .conversations(&all, &mut each)
+            .expect("conversations");
+        read
+    });
+    ask("to-add-up", &mut || {
+        let mut read = 0;
+        let mut each = |_| {
+            read += 1;
+            ControlFlow::Continue(())
+        };
+        history
+            .conversations_to_add_up(&all, &mut each)
+            .expect("conversations");
+        read
     });
     ask("coverage", &mut || {
         history.coverage(&all).expect("coverage");
@@ -192,7 +232,7 @@ fn columns(dir: &Path, flows: usize) {
 fn main() {
     let arguments = arguments();
     let dir = arguments.dir.join("ringfence");
-    if dir.exists() {
+    if dir.exists() && !arguments.is_ask_only {
         std::fs::remove_dir_all(&dir).expect("the directory of an earlier run goes");
     }
     let for_ever = Retention {
@@ -208,7 +248,9 @@ fn main() {
     };
     let history = EmbeddedHistory::open(&dir, options).expect("a directory to keep");
     println!("{} flows", arguments.flows);
-    ingest(&history, &arguments);
+    if !arguments.is_ask_only {
+        ingest(&history, &arguments);
+    }
     if arguments.is_ingest_only {
         return;
     }
@@ -229,7 +271,7 @@ fn main() {
         "all                {bytes:>28} bytes {:>5.2} a flow",
         bytes as f64 / arguments.flows as f64
     );
-    let ours = questions(&history);
+    let ours = questions(&history, arguments.only.as_deref());
     let theirs = match arguments.nfdump {
         true => nfdump::measure(&arguments.dir.join("nfdump"), arguments.flows, bytes),
         false => Vec::new(),

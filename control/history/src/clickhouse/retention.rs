@@ -186,6 +186,7 @@ impl ClickHouseHistory {
         Ok(TierState {
             name: tier.name.to_owned(),
             rows: sum(|s| s.rows),
+            rolled_rows: 0,
             bytes: sum(|s| s.bytes),
             files: sum(|s| s.files),
             oldest_ts: times.first().copied().map(Ts),

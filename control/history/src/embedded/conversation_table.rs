@@ -1,14 +1,13 @@
 //! Conversations being added up: from flow records as they come, and from conversations that are rolled up or merged.
 
 use super::files::HOUR_S;
-use super::flow_columns::{Rows, SharedIds, odd, schema_of, split_ns, text_column};
+use super::flow_columns::{SharedIds, odd, schema_of, split_ns, text_column};
 use super::nothing;
 use super::texts::Texts;
 use crate::HistoryError;
 use crate::question::{KEY_COLUMNS, SUM_COLUMNS};
-use api::Ts;
 use api::flow::Flow;
-use api::history::{Conversation, Sums};
+use api::history::Sums;
 use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
 };
@@ -137,6 +136,9 @@ pub(super) struct ConversationTable {
     added: IndexMap<Key, Added, Hashes>,
 }
 
+/// A conversation, and where it stands among others.
+type Placed<'t> = ([u64; 4], &'t Key, &'t Added);
+
 /// The conversations of one interval of `span_s` after the other, each in the order in which they are kept.
 fn sorted(
     added: &IndexMap<Key, Added, Hashes>,
@@ -147,7 +149,7 @@ fn sorted(
         let index = usize::try_from(id).unwrap_or(usize::MAX);
         order.get(index).copied().unwrap_or(u32::MAX).into()
     };
-    let mut spans: BTreeMap<u64, Vec<([u64; 4], &Key, &Added)>> = BTreeMap::new();
+    let mut spans: BTreeMap<u64, Vec<Placed<'_>>> = BTreeMap::new();
     for (key, added) in added {
         let ends = place(key.ids.src) << 32 | place(key.ids.dst);
         let service = u64::from(key.proto) << 16 | u64::from(key.port);
@@ -155,7 +157,7 @@ fn sorted(
         let span = spans.entry(key.start_s / span_s).or_default();
         span.push((place, key, added));
     }
-    let sort = |mut rows: Vec<([u64; 4], &Key, &Added)>| {
+    let sort = |mut rows: Vec<Placed<'_>>| {
         rows.sort_unstable_by_key(|(place, ..)| *place);
         let rows = rows.iter().map(|(_, key, added)| (**key, **added));
         rows.collect()
@@ -194,7 +196,7 @@ impl ConversationTable {
             .or_insert(*added);
     }
 
-    /// Adds a flow record; the same as [`Conversation::of`] says.
+    /// Adds a flow record; the same as [`api::history::Conversation::of`] says.
     pub(super) fn add_flow(&mut self, flow: &Flow, ids: SharedIds) {
         let interval_ns = self.interval_s * 1_000_000_000;
         let key = Key {
@@ -300,7 +302,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// [`Conversation::port`].
+/// [`api::history::Conversation::port`].
 fn port_of(flow: &Flow) -> u16 {
     match (&flow.aggregate, flow.proto) {
         (Some(_), _) => 0,
@@ -408,45 +410,5 @@ impl<'b> Stored<'b> {
             },
         };
         (key, added)
-    }
-}
-
-impl Rows<'_> {
-    /// The conversation of a row that answers [`crate::question::Question::Conversations`].
-    pub(super) fn conversation(&mut self, row: usize) -> Result<Conversation, HistoryError> {
-        Ok(Conversation {
-            start_ts: Ts(self.large("start_s", row).saturating_mul(1_000_000_000)),
-            interval_s: self.small("interval_s", row),
-            src: self.parsed("src", row)?,
-            dst: self.parsed("dst", row)?,
-            proto: self.small("proto", row),
-            port: self.small("port", row),
-            src_name: self.name("src_name", row),
-            dst_name: self.name("dst_name", row),
-            src_segments: self.list("src_segments", row),
-            dst_segments: self.list("dst_segments", row),
-            service: self.name("service", row),
-            verdict: self.parsed("verdict", row)?,
-            verdict_source: self.parsed("verdict_source", row)?,
-            rule: self.name("rule", row),
-            pending_verdict: self.parsed("pending_verdict", row)?,
-            pending_source: self.parsed("pending_source", row)?,
-            pending_rule: self.name("pending_rule", row),
-            mode: self.parsed("mode", row)?,
-            coverage: self.parsed("coverage", row)?,
-            initiator_evidence: self.parsed("initiator_evidence", row)?,
-            folded: self.number("folded", row) != 0,
-            first_ts: Ts(self.large("first_ns", row)),
-            last_ts: Ts(self.large("last_ns", row)),
-            sums: Sums {
-                flows: self.large("flows", row),
-                pkts_fwd: self.large("pkts_fwd", row),
-                bytes_fwd: self.large("bytes_fwd", row),
-                pkts_rev: self.large("pkts_rev", row),
-                bytes_rev: self.large("bytes_rev", row),
-                dropped_packets: self.large("dropped_packets", row),
-                dropped_bytes: self.large("dropped_bytes", row),
-            },
-        })
     }
 }

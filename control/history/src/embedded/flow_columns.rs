@@ -517,14 +517,14 @@ impl<'b> Rows<'b> {
         })
     }
 
-    pub(super) fn text(&self, column: &str, row: usize) -> &'b str {
+    fn text(&self, column: &str, row: usize) -> &'b str {
         match self.columns.get(column) {
             Some(Column::Text(texts)) => texts.value(row),
             _ => "",
         }
     }
 
-    pub(super) fn number(&self, column: &str, row: usize) -> i64 {
+    fn number(&self, column: &str, row: usize) -> i64 {
         match self.columns.get(column) {
             Some(Column::Small(numbers)) => numbers.value(row),
             Some(Column::Large(numbers)) => i64::try_from(numbers.value(row)).unwrap_or(i64::MAX),
@@ -532,7 +532,7 @@ impl<'b> Rows<'b> {
         }
     }
 
-    pub(super) fn large(&self, column: &str, row: usize) -> u64 {
+    fn large(&self, column: &str, row: usize) -> u64 {
         match self.columns.get(column) {
             Some(Column::Large(numbers)) => numbers.value(row),
             Some(Column::Small(numbers)) => u64::try_from(numbers.value(row)).unwrap_or(0),
@@ -540,7 +540,7 @@ impl<'b> Rows<'b> {
         }
     }
 
-    pub(super) fn small<T: TryFrom<i64> + Default>(&self, column: &str, row: usize) -> T {
+    fn small<T: TryFrom<i64> + Default>(&self, column: &str, row: usize) -> T {
         T::try_from(self.number(column, row)).unwrap_or_default()
     }
 
@@ -548,13 +548,13 @@ impl<'b> Rows<'b> {
         T::try_from(self.number(column, row)).ok()
     }
 
-    pub(super) fn parsed<T: FromStr>(&self, column: &str, row: usize) -> Result<T, HistoryError> {
+    fn parsed<T: FromStr>(&self, column: &str, row: usize) -> Result<T, HistoryError> {
         let text = self.text(column, row);
         text.parse()
             .map_err(|_| odd(format!("column {column} holds `{text}`")))
     }
 
-    pub(super) fn name(&mut self, column: &str, row: usize) -> Option<Arc<str>> {
+    fn name(&mut self, column: &str, row: usize) -> Option<Arc<str>> {
         let text = self.text(column, row);
         if text.is_empty() {
             return None;
@@ -567,7 +567,7 @@ impl<'b> Rows<'b> {
         Some(name)
     }
 
-    pub(super) fn list(&mut self, column: &str, row: usize) -> Arc<[Arc<str>]> {
+    fn list(&mut self, column: &str, row: usize) -> Arc<[Arc<str>]> {
         let text = self.text(column, row);
         if let Some(list) = self.lists.get(text) {
             return Arc::clone(list);

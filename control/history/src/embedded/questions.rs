@@ -2,6 +2,7 @@
 
 use super::EmbeddedHistory;
 use super::ask::{StoredTable, Tables};
+use super::conversation_rows::ConversationRows;
 use super::files::{HOUR_NS, StoredFile, Tier};
 use super::flow_columns::{FLOW_SCHEMA, Rows, flows_view};
 use super::lock;
@@ -117,10 +118,10 @@ impl EmbeddedHistory {
 
     pub(super) fn ask_conversations(
         &self,
+        question: &Question,
         of: &Selection,
         each: &mut dyn FnMut(Conversation) -> ControlFlow<()>,
     ) -> Result<(), HistoryError> {
-        let question = Question::Conversations;
         let mut begun = false;
         let mut failed_late = None;
         self.ask(|snapshot| {
@@ -128,17 +129,12 @@ impl EmbeddedHistory {
                 return Err(error);
             }
             let tables = self.asker.tables();
-            let source = plan::conversations(&tables, snapshot, &question, of)?;
+            let source = plan::conversations(&tables, snapshot, question, of)?;
             let sql = question.sql(&DataFusion, &source, of)?;
+            let mut rows = ConversationRows::default();
             let told = self.asker.each_batch(&tables, &sql, |batch| {
-                let mut rows = Rows::new(batch)?;
-                for row in 0..batch.num_rows() {
-                    begun = true;
-                    if each(rows.conversation(row)?).is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                Ok(ControlFlow::Continue(()))
+                begun |= batch.num_rows() > 0;
+                rows.each(batch, each)
             });
             match told {
                 // What has been handed over cannot be taken back: asking again would tell it twice.

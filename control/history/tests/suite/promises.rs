@@ -8,6 +8,7 @@ use api::top::{Metric, TopBy};
 use api::words::{EndReason, TcpState, TunnelKind};
 use api::{Filter, Ts};
 use history::{History, HistoryError, Selection};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 type Make<'a> = &'a dyn Fn() -> Box<dyn Place>;
@@ -38,6 +39,21 @@ pub(crate) fn conversations(
     })?;
     all.sort_by_cached_key(|c| format!("{c:?}"));
     Ok(all)
+}
+
+/// What conversations add up to, whatever their intervals.
+pub(crate) fn added_up(history: &dyn History, of: &Selection) -> Result<Vec<String>, HistoryError> {
+    let mut all: HashMap<Conversation, Conversation> = HashMap::new();
+    history.conversations_to_add_up(of, &mut |mut c| {
+        (c.start_ts, c.interval_s) = (Ts(0), 0);
+        all.entry(c.key())
+            .and_modify(|sum| sum.add(&c))
+            .or_insert(c);
+        ControlFlow::Continue(())
+    })?;
+    let mut told: Vec<String> = all.into_values().map(|c| format!("{c:#?}")).collect();
+    told.sort();
+    Ok(told)
 }
 
 /// Appends the flows and checks the answers at every stage of their keeping.

@@ -1,7 +1,7 @@
 //! An engine beside `MemoryHistory`: the same rows, the same questions, the same answers.
 
 use super::draw::{Asked, any_asked, any_flows};
-use super::promises::conversations;
+use super::promises::{added_up, conversations};
 use super::{HOUR_NS, Place, START_NS};
 use api::flow::Flow;
 use history::{History, MemoryHistory};
@@ -58,6 +58,11 @@ fn compare(engine: &dyn History, twin: &dyn History, asked: &Asked) {
         conversations(engine, of).expect("the engine tells conversations"),
         conversations(twin, of).expect("the twin tells conversations"),
         "conversations {asked:?}"
+    );
+    assert_eq!(
+        added_up(engine, of).expect("the engine tells what adds up"),
+        added_up(twin, of).expect("the twin tells what adds up"),
+        "conversations to add up {asked:?}"
     );
 }
 

@@ -120,6 +120,15 @@ pub(crate) struct Edge {
     pub(crate) last_ns: u64,
 }
 
+impl Edge {
+    fn add(&mut self, seen: &Observed<'_>) {
+        self.rows += 1;
+        self.sums.add(&seen.sums);
+        self.first_ns = self.first_ns.min(seen.first_ns);
+        self.last_ns = self.last_ns.max(seen.last_ns);
+    }
+}
+
 /// A conversation for which there is no place.
 #[derive(Debug)]
 pub(crate) struct Loose {
@@ -140,6 +149,8 @@ pub(crate) struct Edges {
     pub(crate) edges: Vec<Edge>,
     pub(crate) befores: Vec<Before>,
     befores_by_value: HashMap<BeforeKey, u32>,
+    /// The edge that was added to last: history tells conversations of the same ends one after the other.
+    last: u32,
 }
 
 type VerdictKey = (u8, u8, Option<Arc<str>>);
@@ -202,6 +213,7 @@ impl Edges {
             edges: Vec::new(),
             befores: Vec::new(),
             befores_by_value: HashMap::new(),
+            last: NONE,
         }
     }
 
@@ -209,6 +221,10 @@ impl Edges {
     pub(crate) fn add(&mut self, seen: &Observed<'_>, edges_max: usize) -> Option<Loose> {
         let full = self.edges.len() >= edges_max;
         let case = case(seen);
+        if self.is_last(seen, &case) {
+            self.edges[self.last as usize].add(seen);
+            return None;
+        }
         let (Some(src), Some(dst)) = (
             self.end(seen.src, &seen.src_then, full),
             self.end(seen.dst, &seen.dst_then, full),
@@ -220,10 +236,8 @@ impl Edges {
         let mut at = first;
         while let Some(edge) = self.edges.get_mut(at as usize) {
             if self.befores[edge.before as usize] == *seen.before {
-                edge.rows += 1;
-                edge.sums.add(&seen.sums);
-                edge.first_ns = edge.first_ns.min(seen.first_ns);
-                edge.last_ns = edge.last_ns.max(seen.last_ns);
+                edge.add(seen);
+                self.last = at;
                 return None;
             }
             at = edge.next;
@@ -245,7 +259,23 @@ impl Edges {
             last_ns: seen.last_ns,
         });
         self.edges_by_key.insert(key, new);
+        self.last = new;
         None
+    }
+
+    /// Whether a conversation is of the edge that was added to last.
+    fn is_last(&self, seen: &Observed<'_>, case: &Case) -> bool {
+        let Some(edge) = self.edges.get(self.last as usize) else {
+            return false;
+        };
+        let is_end = |place: u32, address: IpAddr, then: &NameThen<'_>| {
+            let end = &self.ends[place as usize];
+            end.address == address && end.then.is(then)
+        };
+        is_end(edge.dst, seen.dst, &seen.dst_then)
+            && is_end(edge.src, seen.src, &seen.src_then)
+            && key(0, 0, &edge.case) == key(0, 0, case)
+            && self.befores[edge.before as usize] == *seen.before
     }
 
     /// The end's number; none where it is new and nothing new is taken.
