@@ -10,7 +10,7 @@ use ringfence_tests::suite::{Needs, Promise};
 
 use crate::policies::{ALLOW, policy, rule};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) fn promises() -> Vec<Promise> {
     let promise = |name, needs, show| Promise {

@@ -1,19 +1,20 @@
 //! The control process dies under traffic and comes back: no packet is lost, the policy stays in force, and what
 //! is lost of the records is counted.
 
-use std::time::Duration;
-
-use ringfence_tests::lab::{ATTACKER, Lab, Settings, WEB};
+use ringfence_tests::lab::{ATTACKER, CLIENT, Lab, Settings, WEB};
 use ringfence_tests::suite::{Needs, Promise};
 
 use crate::policies::{ALLOW, policy, rule};
-use crate::policy_changes::{finished, retransmissions, servers, stream};
+use crate::policy_changes::PORT;
+use crate::streams::{
+    LIMIT, Streams, assert_no_retransmission, assert_nothing_lost, await_progress, ended, serve,
+};
 
 pub(crate) fn promises() -> Vec<Promise> {
     vec![Promise {
         name: "control_dies::killed_control_loses_no_packet_and_comes_back",
         needs: Needs::Namespaces,
-        programs: &["curl"],
+        programs: &["curl", "ss"],
         show: killed_control_loses_no_packet_and_comes_back,
     }]
 }
@@ -32,45 +33,35 @@ fn killed_control_loses_no_packet_and_comes_back() {
         ..Settings::default()
     };
     let mut appliance = lab.appliance(&settings);
-    let _servers = servers(&lab, WEB);
-    std::thread::sleep(Duration::from_millis(300));
+    let both = ["udp", "tcp"];
+    let _servers = both.map(|over| serve(&lab, WEB, over, PORT));
     let pid = appliance.dataplane_pid();
-    let mut streams = [
-        stream(&lab, "client", "stream-udp", WEB),
-        stream(&lab, "client", "stream-tcp", WEB),
-    ];
-    std::thread::sleep(Duration::from_secs(2));
+    let streams = Streams::new(&lab);
+    let [mut udp, mut tcp] = both.map(|over| streams.begin(CLIENT, WEB, over, PORT));
+    await_progress(&[&udp, &tcp]);
     appliance.kill_control();
-    let url = format!("http://{}:7007/", WEB.v4);
-    let denied = lab.run(
-        ATTACKER.name,
-        &["curl", "-sS", "--max-time", "2", &url],
-        Duration::from_secs(10),
-    );
+    let url = format!("http://{}:{PORT}/", WEB.v4);
+    let curl = ["curl", "-sS", "--max-time", "2", &url];
+    let denied = lab.run(ATTACKER.name, &curl, LIMIT);
     assert_eq!(
         denied.code,
         Some(28),
         "the policy stays in force without control: {denied}"
     );
+    await_progress(&[&udp, &tcp]);
     appliance.start_control();
     appliance.wait_ready();
-    let [udp, tcp] = [0, 1].map(|index| finished(&mut streams[index]));
-    assert_eq!(
-        (&udp["echoed"], &udp["counted_there"]),
-        (&udp["sent"], &udp["sent"]),
-        "no datagram is lost: {udp}"
-    );
+    await_progress(&[&udp, &tcp]);
+    streams.end();
+    let [udp, tcp] = [ended(&mut udp), ended(&mut tcp)];
+    assert_nothing_lost(&appliance, &[&udp]);
     assert_eq!(
         (&tcp["echoed"], &tcp["end"]),
         (&tcp["sent"], &"done".into()),
         "{tcp}"
     );
-    for host in ["client", "web"] {
-        assert_eq!(
-            retransmissions(&lab, host),
-            0,
-            "{host} sent no segment twice"
-        );
+    for host in [CLIENT, WEB] {
+        assert_no_retransmission(&lab, host, &udp);
     }
     assert_eq!(
         appliance.dataplane_pid(),

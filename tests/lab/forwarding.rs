@@ -10,7 +10,8 @@ use crate::policies::{ALLOW, policy, rule};
 
 /// Several thousand full-size segments.
 const FILE_BYTES: usize = 6 << 20;
-const TRANSFER_LIMIT: Duration = Duration::from_secs(60);
+/// What takes a second, on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) fn promises() -> Vec<Promise> {
     vec![
@@ -109,8 +110,8 @@ fn without_a_policy_everything_passes_and_is_recorded() {
         let _ = lab
             .run(
                 "client",
-                &["ping", "-n", "-c", "2", "-i", "0.2", "-w", "5", address],
-                Duration::from_secs(10),
+                &["ping", "-n", "-c", "2", "-i", "0.2", "-w", "120", address],
+                LIMIT,
             )
             .must();
         // The largest packet that fits a frame.
@@ -120,9 +121,9 @@ fn without_a_policy_everything_passes_and_is_recorded() {
             "1472"
         };
         let whole = [
-            "ping", "-n", "-c", "1", "-w", "5", "-M", "do", "-s", size, address,
+            "ping", "-n", "-c", "1", "-w", "120", "-M", "do", "-s", size, address,
         ];
-        let _ = lab.run("client", &whole, Duration::from_secs(10)).must();
+        let _ = lab.run("client", &whole, LIMIT).must();
     }
     let flow = appliance.flow("is the page", |flow| {
         flow["src"] == ATTACKER.v4 && flow["dport"] == 80
@@ -146,17 +147,25 @@ fn fragments_pass_and_are_one_flow() {
     };
     let appliance = lab.appliance(&settings);
     for address in [WEB.v4, WEB.v6] {
+        // Without a deadline (-w), so that a late answer is not asked for once more.
         let command = [
-            "ping", "-n", "-c", "3", "-i", "0.2", "-w", "5", "-s", "4000", address,
+            "ping", "-n", "-c", "3", "-i", "0.2", "-W", "60", "-s", "4000", address,
         ];
-        let _ = lab.run("client", &command, Duration::from_secs(10)).must();
-        let flow = appliance.flow("is the ping", |flow| flow["dst"] == address);
-        assert_eq!(
-            (&flow["pkts_fwd"], &flow["pkts_rev"]),
-            (&9.into(), &9.into()),
-            "{flow}"
-        );
-        assert_eq!(flow["dropped_packets"], 0, "{flow}");
+        let _ = lab.run("client", &command, LIMIT).must();
+        // Of a slow machine the flow is told in parts.
+        let mut sums = [0; 3];
+        let whole = wait_until(LIMIT, || {
+            let flows = appliance.flows();
+            let of_ping = flows.iter().filter(|flow| flow["dst"] == address);
+            sums = ["pkts_fwd", "pkts_rev", "dropped_packets"].map(|key| {
+                let counts = of_ping.clone().filter_map(|flow| flow[key].as_u64());
+                counts.sum::<u64>()
+            });
+            sums[..2].iter().all(|packets| *packets >= 9)
+        });
+        assert!(whole && sums == [9, 9, 0], "{address}: {sums:?}");
+        let begun = |flow: &&serde_json::Value| flow["dst"] == address && flow["begins"] == true;
+        assert_eq!(appliance.flows().iter().filter(begun).count(), 1);
     }
     appliance.finish();
 }
@@ -185,16 +194,16 @@ fn fetch(lab: &Lab, from: Host, url: &str) -> Vec<u8> {
         "-sS",
         "--fail",
         "--max-time",
-        "50",
+        "150",
         "--connect-timeout",
-        "3",
+        "10",
         "-o",
         &target,
         url,
     ];
     let mut last = None;
-    wait_until(Duration::from_secs(15), || {
-        let outcome = lab.run(from.name, &command, TRANSFER_LIMIT);
+    wait_until(LIMIT, || {
+        let outcome = lab.run(from.name, &command, LIMIT);
         let fetched = outcome.ok();
         last = Some(outcome);
         fetched

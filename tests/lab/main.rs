@@ -17,6 +17,7 @@ mod port_links;
 mod recorded;
 mod second_appliance;
 mod story;
+mod streams;
 mod two_appliers;
 mod two_workers;
 mod verdicts;

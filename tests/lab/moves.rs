@@ -1,9 +1,6 @@
 //! A workload moves while its network is at work: its flows are judged again and cut, and let go on when it is back;
 //! nobody else loses a packet; each move is one small publication.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use ringfence_tests::command::{Background, wait_until};
 use ringfence_tests::golden::assert_golden;
 use ringfence_tests::lab::{ADMIN, APP, Appliance, CLIENT, DB, Host, Lab, Settings, WEB};
@@ -11,12 +8,10 @@ use ringfence_tests::suite::{Needs, Promise};
 use serde_json::Value;
 
 use crate::policies::{ALLOW, rule, segment, service, workload};
+use crate::streams::{
+    LIMIT, SOME, Streams, assert_nothing_lost, await_progress, ended, missed, serve,
+};
 
-const HOST: &str = env!("CARGO_BIN_EXE_lab-host");
-/// What takes a second, on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(180);
-/// Messages after which a stream is at work, and goes on.
-const SOME: u64 = 200;
 /// Where the administrator's machine goes.
 const NEW_ADDRESS: &str = "10.77.0.41";
 
@@ -82,8 +77,7 @@ fn inventory(address: &str) -> String {
 struct Work<'a> {
     lab: &'a Lab,
     appliance: &'a Appliance<'a>,
-    /// Streams end when it is there.
-    end: PathBuf,
+    streams: Streams<'a>,
     kept: Vec<Background>,
     moved: Vec<Background>,
     _servers: Vec<Background>,
@@ -115,33 +109,19 @@ fn a_move_cuts_the_flows_of_the_moved_address_and_disturbs_nobody_else() {
 
 impl<'a> Work<'a> {
     fn begin(lab: &'a Lab, appliance: &'a Appliance<'a>) -> Self {
-        let end = lab.directory().join("enough");
         let all = KEPT.iter().chain(&MOVED);
-        let servers = all.clone().map(|(_, to, over, port)| {
-            let address = format!("{}:{port}", to.v4);
-            let echo = format!("echo-{over}");
-            lab.start(to.name, &[HOST, &echo, &address], &format!("echo-{port}"))
-        });
+        let servers = all.map(|(_, to, over, port)| serve(lab, *to, over, *port));
         let servers = servers.collect();
-        for (_, to, over, port) in all {
-            let family = if *over == "udp" { "-Hlun" } else { "-Hltn" };
-            let asked = ["ss", family, &format!("sport = :{port}")];
-            let listens = || !lab.run(to.name, &asked, LIMIT).stdout.is_empty();
-            assert!(wait_until(LIMIT, listens), "{} listens", to.name);
-        }
-        let until = format!("until:{}", end.display());
-        let stream = |(from, to, over, port): &(Host, Host, &str, u16)| {
-            let address = format!("{}:{port}", to.v4);
-            let what = format!("stream-{over}");
-            let log = format!("stream-{port}");
-            lab.start(from.name, &[HOST, &what, &address, &until], &log)
+        let streams = Streams::new(lab);
+        let begin = |(from, to, over, port): &(Host, Host, &str, u16)| {
+            streams.begin(*from, *to, over, *port)
         };
         let work = Self {
             lab,
             appliance,
-            kept: KEPT.iter().map(stream).collect(),
-            moved: MOVED.iter().map(stream).collect(),
-            end,
+            kept: KEPT.iter().map(begin).collect(),
+            moved: MOVED.iter().map(begin).collect(),
+            streams,
             _servers: servers,
         };
         work.goes_on(&MOVED);
@@ -156,18 +136,8 @@ impl<'a> Work<'a> {
     /// Waits until everybody who is kept has done some more, and whoever moved as well where `moved` names them.
     #[track_caller]
     fn goes_on(&self, moved: &[(Host, Host, &str, u16)]) {
-        let streams = || self.kept.iter().chain(self.moved.iter().take(moved.len()));
-        let begun: Vec<u64> = streams().map(echoed).collect();
-        let all_went_on = || {
-            streams()
-                .zip(&begun)
-                .all(|(s, begun)| echoed(s) >= begun + SOME)
-        };
-        assert!(
-            wait_until(LIMIT, all_went_on),
-            "somebody stands still: {:#?}",
-            streams().map(Background::log).collect::<Vec<_>>()
-        );
+        let moved = self.moved.iter().take(moved.len());
+        await_progress(&self.kept.iter().chain(moved).collect::<Vec<_>>());
     }
 
     /// Another inventory: one publication, and the verdicts of the moved flows alone are others.
@@ -204,17 +174,6 @@ impl<'a> Work<'a> {
         );
     }
 
-    /// Frames that came while no core had time for them, or that could not leave: a matter of the machine, not of moves.
-    fn missed(&self) -> u64 {
-        let ports = self.appliance.json(&["ports"]);
-        let ports = ports["ports"].as_array().into_iter().flatten();
-        let lost = |port: &Value| -> u64 {
-            let counters = ["rx_missed", "rx_no_buffer", "tx_errors"];
-            counters.iter().filter_map(|key| port[key].as_u64()).sum()
-        };
-        ports.map(lost).sum()
-    }
-
     fn publications(&self) -> Vec<Value> {
         let log = self.appliance.json(&["policy", "log"]);
         log["entries"].as_array().cloned().unwrap_or_default()
@@ -239,24 +198,20 @@ impl<'a> Work<'a> {
     }
 
     fn finish(mut self) {
-        std::fs::write(&self.end, "").expect("a file");
-        let mut lost = 0;
+        self.streams.end();
+        let mut datagrams = Vec::new();
         for ((from, to, over, port), stream) in KEPT.iter().zip(&mut self.kept) {
             let what = format!("{} -> {} {over}/{port}", from.name, to.name);
             let ended = ended(stream);
-            let [sent, echoed] = ["sent", "echoed"].map(|key| ended[key].as_u64());
-            assert!(sent > Some(4 * SOME), "{what}: {ended}");
-            if *over == "tcp" {
-                assert_eq!(ended["end"], "done", "{what} is not cut: {ended}");
-                assert_eq!(echoed, sent, "{what} is answered: {ended}");
+            assert!(ended["sent"].as_u64() > Some(4 * SOME), "{what}: {ended}");
+            if *over == "udp" {
+                datagrams.push(ended);
+                continue;
             }
-            lost += sent.zip(echoed).map_or(0, |(sent, echoed)| sent - echoed);
+            assert_eq!(ended["end"], "done", "{what} is not cut: {ended}");
+            assert_eq!(ended["echoed"], ended["sent"], "{what}: {ended}");
         }
-        assert!(
-            wait_until(LIMIT, || lost <= self.missed()),
-            "of what the ports could take nobody loses a datagram: {lost} lost, {} missed",
-            self.missed()
-        );
+        assert_nothing_lost(self.appliance, &datagrams.iter().collect::<Vec<_>>());
         let mut missing = 0;
         for stream in &mut self.moved {
             let ended = ended(stream);
@@ -274,31 +229,8 @@ impl<'a> Work<'a> {
                 .sum::<u64>()
         };
         assert!(
-            denied(&drops) >= missing,
+            denied(&drops) + missed(self.appliance) >= missing,
             "what the moved flows lack was denied, and is counted: {missing}, {drops}"
         );
     }
-}
-
-/// What a stream that is under way has said last.
-fn last(stream: &Background) -> Option<Value> {
-    let log = stream.log();
-    let mut whole = log.lines().rev().map(serde_json::from_str);
-    whole.find_map(Result::ok)
-}
-
-fn echoed(stream: &Background) -> u64 {
-    let told = last(stream).and_then(|told| told["echoed"].as_u64());
-    told.unwrap_or_default()
-}
-
-#[track_caller]
-fn ended(stream: &mut Background) -> Value {
-    let ended = stream.wait(LIMIT);
-    assert!(
-        ended.is_some_and(|status| status.success()),
-        "the stream did not end well: {}",
-        stream.log()
-    );
-    last(stream).expect("a line")
 }

@@ -7,7 +7,7 @@ use ringfence_tests::lab::{CLIENT, Lab, Settings, WEB};
 use ringfence_tests::places::binary;
 use ringfence_tests::suite::{Needs, Promise};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) fn promises() -> Vec<Promise> {
     vec![Promise {

@@ -7,7 +7,7 @@ use ringfence_tests::lab::{ATTACKER, Appliance, CLIENT, DB, Host, Lab, Settings,
 use ringfence_tests::suite::{Needs, Promise};
 
 const FILE_BYTES: usize = 2 << 20;
-const TRANSFER_LIMIT: Duration = Duration::from_secs(120);
+const TRANSFER_LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) fn promises() -> Vec<Promise> {
     vec![Promise {
@@ -80,19 +80,24 @@ fn a_lane_of_two_workers_passes_files_byte_for_byte_and_balances() {
             "both judge: {accounting:#}"
         );
     }
-    assert_eq!(of(0, "steered_out"), of(1, "steered_in"));
+    assert!(of(0, "steered_out") > Some(0), "{accounting:#}");
     let ports = appliance.json(&["ports"]);
     assert_eq!(ports["ports"][0]["workers"], serde_json::json!([0, 1]));
     appliance.finish();
 }
 
-/// The accounting of a moment at which all that was handed from worker to worker has been taken. Hosts speak unasked
-/// (neighbour and router discovery), so a later reading may find packets on the way again.
+/// The accounting of a moment at which all that was handed from worker to worker has been taken, both ways. Hosts speak
+/// unasked (neighbour and router discovery), so a later reading may find packets on the way again; and each worker
+/// commits its counters for itself: of a packet that went and came back one worker may have told both ways and the other
+/// neither, which is 0 in `between_workers`.
 fn settled_accounting(appliance: &Appliance<'_>) -> serde_json::Value {
     let mut accounting = serde_json::Value::Null;
     let settled = wait_until(TRANSFER_LIMIT, || {
         accounting = appliance.json(&["verify", "accounting"]);
-        accounting["between_workers"] == 0 && accounting["balanced"] == true
+        let workers = &accounting["workers"];
+        accounting["between_workers"] == 0
+            && accounting["balanced"] == true
+            && workers[0]["steered_out"] == workers[1]["steered_in"]
     });
     assert!(settled, "{accounting:#}");
     accounting
@@ -104,7 +109,7 @@ fn fetch(lab: &Lab, from: Host, url: &str) -> Vec<u8> {
     let path = to.display().to_string();
     // The server may still be starting.
     let patience = ["--retry", "20", "--retry-connrefused", "--retry-delay", "1"];
-    let curl = ["curl", "-sS", "-g", "--max-time", "100", "-o", &path, url];
+    let curl = ["curl", "-sS", "-g", "--max-time", "150", "-o", &path, url];
     let curl = [&curl[..], &patience].concat();
     let _ = lab.run(from.name, &curl, TRANSFER_LIMIT).must();
     std::fs::read(&to).unwrap_or_default()

@@ -32,9 +32,11 @@ impl Datagrams {
         let receiver = std::thread::spawn(move || {
             let (mut kept, mut buffer) = (Vec::new(), vec![0; 65_536]);
             loop {
+                // Asked before: what came until then is there to be fetched.
+                let stops = stopped.load(Ordering::Relaxed);
                 match socket.recv(&mut buffer) {
                     Ok(size) => kept.push(buffer[..size].to_vec()),
-                    Err(_) if stopped.load(Ordering::Relaxed) => return kept,
+                    Err(_) if stops => return kept,
                     Err(_) => {}
                 }
             }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use appliance::{Appliance, Settings};
 
-use crate::command::{Background, Outcome, run, words};
+use crate::command::{Background, Outcome, run, wait_until, words};
 
 /// Names of all labs begin so.
 const PREFIX: &str = "rfl";
@@ -268,6 +268,18 @@ impl Lab {
             &mut self.on(host, command),
             self.directory().join(format!("{log}.log")),
         )
+    }
+
+    /// Waits until something listens on a port of a host; `over` is `udp` or `tcp`.
+    ///
+    /// # Panics
+    /// If nothing does for minutes.
+    #[track_caller]
+    pub fn await_listener(&self, host: &str, over: &str, port: u16) {
+        let family = if over == "udp" { "-Hlun" } else { "-Hltn" };
+        let asked = ["ss", family, &format!("sport = :{port}")];
+        let listens = || !self.run(host, &asked, STEP_LIMIT).stdout.is_empty();
+        assert!(wait_until(STEP_LIMIT, listens), "{over}/{port} of {host}");
     }
 
     /// Starts the appliance and waits until it forwards.

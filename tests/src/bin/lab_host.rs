@@ -23,8 +23,10 @@ const INTERVAL_OF_SEVERAL: Duration = Duration::from_millis(5);
 const TOLD_EVERY: u64 = 50;
 /// A live stream that is not answered for so long has been cut.
 const SILENCE: Duration = Duration::from_secs(3);
-/// The same of a stream that is to go on whatever the machine has to do beside it.
-const LONG_SILENCE: Duration = Duration::from_secs(30);
+/// What a machine may take for a handshake beside other work.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
+/// Beginning of the answer to the word `count`, which no echo has.
+const COUNT: &[u8] = b"count";
 
 /// How long a stream lasts.
 enum Length {
@@ -57,10 +59,15 @@ impl Length {
         }
     }
 
-    fn silence(&self) -> Duration {
+    /// Whether a stream that stands still may yet go on: nobody knows before its end is told.
+    fn may_go_on(&self) -> bool {
+        matches!(self, Self::UntilThereIs(file) if !file.exists())
+    }
+
+    fn connected_within(&self) -> Duration {
         match self {
             Self::For(_) => SILENCE,
-            Self::UntilThereIs(_) => LONG_SILENCE,
+            Self::UntilThereIs(_) => CONNECTED_WITHIN,
         }
     }
 
@@ -97,8 +104,8 @@ fn echo_udp(address: SocketAddr) -> std::io::Result<()> {
     let mut echoed = 0_u64;
     loop {
         let (size, from) = socket.recv_from(&mut buffer)?;
-        if buffer.get(..size) == Some(b"count") {
-            socket.send_to(&echoed.to_be_bytes(), from)?;
+        if buffer.get(..size) == Some(COUNT) {
+            socket.send_to(&[COUNT, &echoed.to_be_bytes()].concat(), from)?;
         } else {
             echoed += 1;
             socket.send_to(&buffer[..size], from)?;
@@ -159,25 +166,30 @@ fn stream_udp(address: SocketAddr, length: &Length) -> std::io::Result<()> {
 }
 
 fn count_there(socket: &UdpSocket) -> Option<u64> {
-    let mut buffer = [0; 8];
-    socket.send(b"count").ok()?;
-    socket.recv(&mut buffer).ok()?;
-    Some(u64::from_be_bytes(buffer))
+    let mut buffer = [0; 64];
+    socket.send(COUNT).ok()?;
+    loop {
+        let size = socket.recv(&mut buffer).ok()?;
+        // An echo may be late.
+        let count = buffer.get(..size)?.strip_prefix(COUNT);
+        if let Some(count) = count.and_then(|count| count.try_into().ok()) {
+            return Some(u64::from_be_bytes(count));
+        }
+    }
 }
 
 fn stream_tcp(address: SocketAddr, length: &Length) -> std::io::Result<()> {
-    let silence = length.silence();
-    let mut stream = TcpStream::connect_timeout(&address, silence)?;
+    let mut stream = TcpStream::connect_timeout(&address, length.connected_within())?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(silence))?;
-    stream.set_write_timeout(Some(silence))?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_write_timeout(Some(SILENCE))?;
     let begin = Instant::now();
     let (mut sent, mut echoed, mut end) = (0_u64, 0_u64, "done".to_owned());
     while !length.is_over(begin) {
         let mut buffer = [0; 8];
         let turn = stream.write_all(&sent.to_be_bytes()).and_then(|()| {
             sent += 1;
-            stream.read_exact(&mut buffer)
+            read_echo(&mut stream, &mut buffer, length)
         });
         if let Err(error) = turn {
             end = word(&error);
@@ -199,9 +211,22 @@ fn stream_tcp(address: SocketAddr, length: &Length) -> std::io::Result<()> {
     Ok(())
 }
 
+fn read_echo(stream: &mut TcpStream, echo: &mut [u8], length: &Length) -> std::io::Result<()> {
+    let mut filled = 0;
+    while filled < echo.len() {
+        match stream.read(&mut echo[filled..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(size) => filled += size,
+            Err(error) if is_silence(&error) && length.may_go_on() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn ask_udp(address: SocketAddr) -> std::io::Result<()> {
     let socket = connected(address)?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     let begin = Instant::now();
     let answer = socket
         .send(b"question")
@@ -224,9 +249,13 @@ fn connected(address: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket)
 }
 
+fn is_silence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
 fn word(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "silence".to_owned(),
+        _ if is_silence(error) => "silence".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset".to_owned(),
         ErrorKind::ConnectionRefused => "refused".to_owned(),
         ErrorKind::HostUnreachable | ErrorKind::PermissionDenied => "prohibited".to_owned(),

@@ -13,6 +13,8 @@ use crate::places::binary;
 /// From start to the first forwarded frame: EAL takes a second, a loaded machine several.
 const READY_LIMIT: Duration = Duration::from_secs(180);
 const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// From a packet to the record that tells of it.
+const RECORD_LIMIT: Duration = Duration::from_secs(180);
 const CLI_LIMIT: Duration = Duration::from_secs(180);
 
 /// How the appliance is started.
@@ -209,7 +211,7 @@ impl<'lab> Appliance<'lab> {
     #[must_use]
     pub fn flow(&self, what: &str, mut condition: impl FnMut(&Value) -> bool) -> Value {
         let mut found = None;
-        wait_until(Duration::from_secs(15), || {
+        wait_until(RECORD_LIMIT, || {
             found = self.flows().into_iter().find(&mut condition);
             found.is_some()
         });
