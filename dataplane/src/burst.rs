@@ -4,7 +4,8 @@
 //! read     frames ahead are prefetched; frame -> key, hash, facts; the index line is prefetched.
 //!          A plain frame is read straight to its key, any other one by way of its headers
 //! look up  the index line is here; the entry line is prefetched, and where entries are missing
-//!          the policy is asked about all of them (foresee.rs)
+//!          the policy is asked about all of them (foresee.rs); after a change of policy also about
+//!          the flows that an older one decided
 //! decide   a packet that changes nothing about an allowed flow is counted there and goes on.
 //!          Any other is counted in its flow (or creates the flow), then gets the verdict of its
 //!          entry; a flow that is new, or that an older policy decided, is judged first
@@ -150,7 +151,8 @@ impl Core {
         self.lap::<MEASURED>(Stage::Read, frames.len());
         let without_entry = self.look_up_all(&mut scratch.packets, frames.len());
         self.lap::<MEASURED>(Stage::LookUp, frames.len());
-        self.foresee(&scratch.packets, without_entry, &mut scratch.foreseen);
+        let packets = scratch.packets.get(..frames.len()).unwrap_or(&[]);
+        self.foresee(packets, without_entry, &mut scratch.foreseen);
         self.lap::<MEASURED>(Stage::Classify, 0);
         self.decide_all(&mut scratch, frames, ingress);
         self.lap::<MEASURED>(Stage::Decide, frames.len());
@@ -502,7 +504,7 @@ impl Core {
             let rejudged = if is_decided {
                 Rejudged::GoesOn
             } else {
-                self.judge_again(packet, headers, flow)
+                self.judge_again(packet, headers, foreseen, flow)
             };
             if self.flows.account(
                 flow,

@@ -108,6 +108,8 @@ pub struct Core {
     pub(crate) fragments: FragmentTable,
     pub(crate) policy: Subscriber,
     pub(crate) policy_adopted_ns: u64,
+    /// So many further bursts are looked through for flows that an older policy decided.
+    pub(crate) unsettled_bursts: u32,
     pub(crate) exceptions: ExceptionTable,
     pub(crate) options: CoreOptions,
     pub(crate) counters: CoreCounters,
@@ -192,6 +194,7 @@ impl Core {
             fragments,
             policy,
             policy_adopted_ns: 0,
+            unsettled_bursts: 0,
             exceptions: ExceptionTable::new(exception, pass),
             options: core_options(&config.config),
             counters: CoreCounters::new(),
@@ -222,6 +225,7 @@ impl Core {
     pub fn adopt(&mut self, now: u64) -> bool {
         let adopted = self.policy.adopt();
         if adopted {
+            self.unsettle();
             self.policy_adopted_ns = now;
             self.counters.policy_epoch = self.policy.epoch();
             self.counters.policy_adopted_ns = now;

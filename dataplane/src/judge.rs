@@ -29,14 +29,17 @@ impl Core {
         &mut self,
         packet: &Packet,
         headers: Option<&Headers>,
+        foreseen: &Foreseen,
         flow: FlowIndex,
     ) -> Rejudged {
         let (Some(ends), Some((_, old))) = (self.flows.ends(flow), self.flows.decision(flow))
         else {
             return Rejudged::GoesOn;
         };
-        let mut new = self.decide_flow(packet, headers, &ends);
+        let policy = self.policy_on(packet, &ends, foreseen);
+        let mut new = self.decide_by(policy, packet, headers, &ends);
         self.counters.flows_rejudged += 1;
+        self.unsettle();
         let falls = old.enforced.permits() && !new.enforced.permits();
         if falls && old.on_change == OnChange::Keep {
             new = kept(&old, &new);
@@ -248,20 +251,25 @@ impl Core {
     #[inline]
     fn foreseen_or_asked(&mut self, packet: &Packet, foreseen: &Foreseen) -> (Ends, Decision) {
         let KeyedPacket { key, side, facts } = &packet.seen;
-        let found = foreseen.of(packet);
-        let ends = match found {
+        let ends = match foreseen.ends_of_new(packet) {
             // What a segment other than a SYN is taken for depends on who was seen answering, even in
             // this burst.
-            Some((ends, _)) if !facts.is_midstream() => *ends,
+            Some(ends) if !facts.is_midstream() => *ends,
             _ => self.flows.ends_of_new(key, *side, facts),
         };
-        let decision = match found {
+        let decision = self.policy_on(packet, &ends, foreseen);
+        (ends, decision)
+    }
+
+    /// What the policy says about a flow with these ends, of which this packet is one.
+    #[inline]
+    fn policy_on(&mut self, packet: &Packet, ends: &Ends, foreseen: &Foreseen) -> Decision {
+        match foreseen.of(packet) {
             Some((asked, decision)) if asked.initiator == ends.initiator => {
                 self.unless_stale(*decision, packet.now)
             }
             _ => self.ask_policy(&ends.tuple, ends.icmp_type, ends.icmp_code, packet.now),
-        };
-        (ends, decision)
+        }
     }
 
     /// What is decided about a flow with these ends, of which this packet is one.
@@ -327,7 +335,7 @@ impl Core {
 
     /// A decision of the policy, where the policy is not too old to be believed.
     #[inline]
-    fn unless_stale(&self, decision: Decision, now: u64) -> Decision {
+    pub(crate) fn unless_stale(&self, decision: Decision, now: u64) -> Decision {
         if self.exceptions.drops(Condition::PolicyStale)
             && self.exceptions.is_stale(self.policy_adopted_ns, now)
         {

@@ -112,8 +112,9 @@ fn a_full_burst_goes_on_in_order_without_what_is_dropped() {
     );
 }
 
-/// The policy of the shop and so many rules more that new flows are asked about together.
-fn large_shop() -> String {
+/// The policy of the shop and so many rules more that new flows are asked about together; one in
+/// `deny_every` of them denies.
+fn large_shop(deny_every: u32) -> String {
     use std::fmt::Write as _;
     let mut text = SHOP.replace("MODE", "enforce");
     for number in 0..4200 {
@@ -123,16 +124,21 @@ fn large_shop() -> String {
             text,
             "[[segment]]\nname = \"s{number}\"\naddresses = [\"10.1.{high}.{low}\"]\nmode = \"enforce\"\n\
              [[rule]]\nname = \"r{number}\"\nfrom = [\"s{number}\"]\nto = [\"db\"]\nservices = [\"postgres\"]\naction = \"{}\"\n",
-            if number % 3 == 0 { "deny" } else { "allow" }
+            if number % deny_every == 0 {
+                "deny"
+            } else {
+                "allow"
+            }
         );
     }
     text
 }
 
 #[test]
-fn flows_that_begin_together_are_judged_as_those_that_begin_alone() {
+fn flows_that_are_judged_together_get_the_verdicts_they_get_alone() {
     use crate::frames::{CLIENT, DB, End, SYN, WEB, tcp, udp};
-    let text = large_shop();
+    let text = large_shop(3);
+    let changed = large_shop(4);
     let today = jiff::civil::date(2026, 11, 22);
     let valid = policy::load(&text, "test.toml", today).expect("a valid policy");
     let image = policy::compile(&valid, 1, today).expect("compiled").image;
@@ -153,16 +159,28 @@ fn flows_that_begin_together_are_judged_as_those_that_begin_alone() {
         let mut rig = Rig::new();
         rig.publish(&text);
         let mut out = Vec::new();
-        for frames in frames.chunks(at_once) {
-            out.extend(rig.send_all_inside(frames).outside);
+        // Then the policy changes for some of them and stays for others.
+        for again in 0..3 {
+            for frames in frames.chunks(at_once) {
+                out.extend(rig.send_all_inside(frames).outside);
+            }
+            if again == 1 {
+                rig.publish(&changed);
+            }
         }
-        let judged = rig.worker.core().counters().flows_judged;
+        let counters = rig.worker.core().counters();
+        assert!(counters.flows_rejudged > 100 && counters.flows_verdict_changed > 20);
+        let judged = [
+            counters.flows_judged,
+            counters.flows_rejudged,
+            counters.flows_verdict_changed,
+        ];
         rig.pass_time(200 * SECOND);
         let mut records = rig.records();
         records.sort_by_key(|record| (record.flow_id, record.first_ns));
         (out, judged, records)
     };
     let alone = told(1);
-    assert!(alone.0.len() > 100 && alone.0.len() < frames.len() - 100);
+    assert!(alone.0.len() > 300 && alone.0.len() < 3 * frames.len() - 300);
     assert_eq!(told(BURST_MAX), alone);
 }
