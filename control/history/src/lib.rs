@@ -59,6 +59,17 @@ pub struct Selection {
     pub filter: Filter,
 }
 
+impl Selection {
+    /// The same whenever it was.
+    pub(crate) fn of_all_time(&self) -> Self {
+        Self {
+            since_ns: 0,
+            until_ns: u64::MAX,
+            filter: self.filter.clone(),
+        }
+    }
+}
+
 /// Why history does not answer, or does not keep.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]

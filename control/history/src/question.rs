@@ -273,9 +273,15 @@ impl Question {
     }
 }
 
-/// Whatever overlaps the selection's time.
+/// Whatever overlaps the selection's time. Where that is all there is nothing is tested: it would cost reading times.
 fn in_time(of: &Selection) -> String {
-    format!("last_ns >= {} AND first_ns < {}", of.since_ns, of.until_ns)
+    let since = (of.since_ns > 0).then(|| format!("last_ns >= {}", of.since_ns));
+    let until = (of.until_ns < u64::MAX).then(|| format!("first_ns < {}", of.until_ns));
+    match (since, until) {
+        (Some(since), Some(until)) => format!("{since} AND {until}"),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => "1 = 1".to_owned(),
+    }
 }
 
 fn limit_of(limit: u64) -> String {

@@ -72,6 +72,18 @@ fn hours_of(snapshot: &Snapshot) -> BTreeMap<u64, Hour> {
     hours
 }
 
+/// The selection to ask the source of [`conversations`] for: its times need no test where they are those of all rows.
+pub(super) fn tested(snapshot: &Snapshot, question: &Question, of: &Selection) -> Selection {
+    let is_all = hours_of(snapshot).iter().all(|(number, hour)| {
+        let begin_ns = number.saturating_mul(HOUR_NS);
+        let end_ns = begin_ns.saturating_add(HOUR_NS);
+        let is_left_out =
+            (begin_ns >= of.until_ns || hour.last_ns < of.since_ns) && !question.is_of_all_time();
+        is_left_out || (of.since_ns <= begin_ns && end_ns <= of.until_ns)
+    });
+    if is_all { of.of_all_time() } else { of.clone() }
+}
+
 /// Registers the tables of a question, and gives its source.
 pub(super) fn conversations(
     tables: &Tables,

@@ -54,8 +54,9 @@ impl EmbeddedHistory {
         self.ask(|snapshot| {
             let tables = self.asker.tables();
             let source = plan::conversations(&tables, snapshot, question, of)?;
+            let of = plan::tested(snapshot, question, of);
             self.asker
-                .rows(&tables, &question.sql(&DataFusion, &source, of)?)
+                .rows(&tables, &question.sql(&DataFusion, &source, &of)?)
         })
     }
 
@@ -130,7 +131,8 @@ impl EmbeddedHistory {
             }
             let tables = self.asker.tables();
             let source = plan::conversations(&tables, snapshot, question, of)?;
-            let sql = question.sql(&DataFusion, &source, of)?;
+            let tested = plan::tested(snapshot, question, of);
+            let sql = question.sql(&DataFusion, &source, &tested)?;
             let mut rows = ConversationRows::default();
             let told = self.asker.each_batch(&tables, &sql, |batch| {
                 begun |= batch.num_rows() > 0;
@@ -218,9 +220,14 @@ impl EmbeddedHistory {
         hot: Vec<RecordBatch>,
     ) -> Result<Vec<Flow>, HistoryError> {
         let tables = self.asker.tables();
+        let is_all = hot.is_empty()
+            && files
+                .iter()
+                .all(|file| of.since_ns <= file.held.first_ns && file.held.last_ns < of.until_ns);
+        let of = if is_all { of.of_all_time() } else { of.clone() };
         let source = flows_source(&tables, files, hot)?;
         let question = Question::Flows { limit };
-        let sql = question.sql(&DataFusion, &source, of)?;
+        let sql = question.sql(&DataFusion, &source, &of)?;
         let mut flows = Vec::new();
         self.asker.each_batch(&tables, &sql, |batch| {
             let mut rows = Rows::new(batch)?;
