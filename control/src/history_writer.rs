@@ -1,4 +1,5 @@
-//! Names what the collector takes and hands it to history, in a thread of its own: a slow disk makes nobody wait.
+//! Names what the collector takes and hands it to history, in a thread of its own: a slow disk makes nobody wait. A second
+//! thread rolls up and merges meanwhile.
 //!
 //! The queue is bounded. When it is full its records are shed and counted, or, where the configuration says `wait`,
 //! the collector waits.
@@ -10,7 +11,7 @@ use crate::dataplane::Dataplane;
 use crate::lock::lock;
 use crate::names::Registry;
 use crate::recent::Batch;
-use history::History;
+use history::{History, HistoryError};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -76,12 +77,13 @@ impl HistoryQueue {
     }
 }
 
-/// The thread, and what it counts.
+/// The threads, and what they count.
 #[derive(Debug)]
 pub struct HistoryWriter {
     queue: HistoryQueue,
     work: Mutex<Option<Receiver<Order>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    upkeep: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 struct Work {
@@ -91,7 +93,15 @@ struct Work {
     dataplane: Arc<Dataplane>,
     counters: Arc<HistoryCounters>,
     flush: Duration,
-    maintain: Duration,
+}
+
+/// Maintenance, which takes long and makes nobody wait.
+struct Upkeep {
+    /// Ends it when nobody can send any more.
+    ended: Receiver<()>,
+    history: Arc<dyn History>,
+    counters: Arc<HistoryCounters>,
+    every: Duration,
 }
 
 impl HistoryWriter {
@@ -110,6 +120,7 @@ impl HistoryWriter {
             queue,
             work: Mutex::new(is_on.then_some(receiver)),
             thread: Mutex::new(None),
+            upkeep: Mutex::new(None),
         }
     }
 
@@ -125,7 +136,7 @@ impl HistoryWriter {
         &self.queue.counters
     }
 
-    /// Starts the thread.
+    /// Starts the threads.
     ///
     /// # Errors
     /// The operating system has no thread to give.
@@ -139,6 +150,17 @@ impl HistoryWriter {
         let Some(orders) = lock(&self.work).take() else {
             return Ok(());
         };
+        let (end, ended) = channel();
+        let upkeep = Upkeep {
+            ended,
+            history: Arc::clone(&history),
+            counters: Arc::clone(&self.queue.counters),
+            every: config.maintain.0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("history-upkeep".to_owned())
+            .spawn(move || upkeep.run())?;
+        *lock(&self.upkeep) = Some((end, thread));
         let work = Work {
             orders,
             history,
@@ -146,7 +168,6 @@ impl HistoryWriter {
             dataplane,
             counters: Arc::clone(&self.queue.counters),
             flush: config.flush.0,
-            maintain: config.maintain.0,
         };
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
@@ -165,8 +186,14 @@ impl HistoryWriter {
         }
     }
 
-    /// Keeps what waits, makes it safe, and ends the thread. The collector has ended before.
+    /// Keeps what waits, makes it safe, and ends the threads; what maintenance is at is done first. The collector has
+    /// ended before.
     pub fn stop(&self) {
+        if let Some((end, thread)) = lock(&self.upkeep).take() {
+            drop(end);
+            let ended = thread.join();
+            debug_assert!(ended.is_ok(), "the thread of maintenance panicked");
+        }
         self.queue.stopping.store(true, Ordering::Release);
         self.settle();
         let asked = self.queue.batches.as_ref();
@@ -181,7 +208,7 @@ impl HistoryWriter {
 
 impl Work {
     fn run(self) {
-        let (mut flushed, mut maintained) = (Instant::now(), Instant::now());
+        let mut flushed = Instant::now();
         loop {
             let due = self.flush.saturating_sub(flushed.elapsed());
             match self.orders.recv_timeout(due) {
@@ -197,10 +224,6 @@ impl Work {
             if flushed.elapsed() >= self.flush {
                 self.try_to("make history safe", self.history.flush());
                 flushed = Instant::now();
-            }
-            if maintained.elapsed() >= self.maintain {
-                self.try_to("roll history up", self.history.maintain(now_ns()));
-                maintained = Instant::now();
             }
         }
     }
@@ -239,10 +262,23 @@ impl Work {
         }
     }
 
-    fn try_to(&self, what: &str, tried: Result<(), history::HistoryError>) {
-        if let Err(error) = tried {
-            self.counters.failures.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%error, "cannot {what}; it is tried again");
+    fn try_to(&self, what: &str, tried: Result<(), HistoryError>) {
+        count_failure(&self.counters, what, tried);
+    }
+}
+
+impl Upkeep {
+    fn run(self) {
+        while let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(self.every) {
+            let maintained = self.history.maintain(now_ns());
+            count_failure(&self.counters, "roll history up", maintained);
         }
+    }
+}
+
+fn count_failure(counters: &HistoryCounters, what: &str, tried: Result<(), HistoryError>) {
+    if let Err(error) = tried {
+        counters.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%error, "cannot {what}; it is tried again");
     }
 }

@@ -47,6 +47,7 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use totals::Progress;
 
@@ -128,7 +129,10 @@ pub struct EmbeddedHistory {
     options: EmbeddedOptions,
     asker: Asker,
     progress: Progress,
-    /// Held by whoever changes files. Taken before `state`, never after.
+    next_id: AtomicU64,
+    /// Held by whoever maintains, the whole time. Taken before `writer`.
+    maintaining: Mutex<()>,
+    /// Held by whoever commits. Taken before `state`, never after.
     writer: Mutex<Writer>,
     state: Mutex<State>,
     names: Mutex<NameBook>,
@@ -225,7 +229,7 @@ impl History for EmbeddedHistory {
     }
 
     fn maintain(&self, now_ns: u64) -> Result<(), HistoryError> {
-        let maintained = lock(&self.writer).maintain(self, now_ns);
+        let maintained = self.do_due(now_ns);
         if let Err(error) = &maintained {
             lock(&self.state).error = Some(error.to_string());
         }

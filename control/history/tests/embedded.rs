@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use suite::{FlowBuilder, HOUR_NS, MINUTE_NS, Place, START_NS};
 use tempfile::TempDir;
 
@@ -222,4 +223,64 @@ proptest! {
         }
         prop_assert_eq!(history.state().lost, 0);
     }
+}
+
+/// Rows that come, roll-ups and merges, and questions, all at once.
+#[test]
+fn rows_come_and_questions_are_answered_while_hours_are_rolled_up_and_merged() {
+    const FLUSHES: u64 = 60;
+    const FLOWS: u64 = 40;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let twin = MemoryHistory::new(NonZeroUsize::MAX);
+    let engine = open(&dir);
+    let everything = Selection {
+        since_ns: 0,
+        until_ns: u64::MAX,
+        filter: Filter::parse("").expect("the filter of everything"),
+    };
+    let is_done = AtomicBool::new(false);
+    let flow = |at: u64| {
+        let first_ns = at * 5 * MINUTE_NS / FLOWS;
+        FlowBuilder::new(at)
+            .at(first_ns, first_ns + MINUTE_NS)
+            .ends(&format!("10.0.0.{}", at % 7), "10.0.1.1")
+            .done()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Hours end while their rows still come; those that come later are late.
+            for hours in (1..).take_while(|_| !is_done.load(Ordering::Acquire)) {
+                let now_ns = START_NS + hours % 6 * HOUR_NS;
+                engine.maintain(now_ns).expect("the engine is maintained");
+            }
+        });
+        scope.spawn(|| {
+            let mut told = 0;
+            while !is_done.load(Ordering::Acquire) {
+                let flows = engine.coverage(&everything).expect("an answer").all.flows;
+                assert!(flows >= told, "{told} flows, then {flows}");
+                told = flows;
+            }
+        });
+        for flush in 0..FLUSHES {
+            let flows: Vec<Flow> = (flush * FLOWS..(flush + 1) * FLOWS).map(flow).collect();
+            engine.append(&flows).expect("the engine takes rows");
+            twin.append(&flows).expect("the twin takes rows");
+            engine.flush().expect("the engine makes rows safe");
+        }
+        is_done.store(true, Ordering::Release);
+    });
+    for _ in 0..2 {
+        for question in 0..QUESTIONS {
+            let given = answer(&engine, question, &everything, 7);
+            assert_eq!(given, answer(&twin, question, &everything, 7), "{question}");
+        }
+        let day_later = START_NS + 48 * HOUR_NS;
+        engine
+            .maintain(day_later)
+            .expect("the engine is maintained");
+    }
+    drop(engine);
+    let state = open(&dir).state();
+    assert_eq!((state.lost, state.set_aside), (0, vec![]));
 }

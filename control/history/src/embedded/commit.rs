@@ -10,7 +10,7 @@ use super::totals::Totals;
 use super::{EmbeddedHistory, count, lock};
 use crate::HistoryError;
 use arrow::array::RecordBatch;
-use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Rows of a file that is written in one piece.
@@ -33,19 +33,17 @@ pub(super) struct Change {
     pub frozen: Vec<Arc<Frozen>>,
 }
 
-/// The one who changes files.
+/// The one who commits. Held for a flush, and for the commit of a maintenance step, not while that reads and writes files.
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub next_id: u64,
     pub totals: Totals,
     /// Left over from an attempt that failed in its middle; finished before anything else is begun.
     pending: Option<Pending>,
 }
 
 impl Writer {
-    pub(super) const fn new(next_id: u64, totals: Totals) -> Self {
+    pub(super) const fn new(totals: Totals) -> Self {
         Self {
-            next_id,
             totals,
             pending: None,
         }
@@ -59,60 +57,9 @@ impl Writer {
             return Ok(());
         }
         let mut change = Change::default();
-        let written = self.write_frozen(&engine.root, &frozen, &mut change);
+        let written = engine.write_frozen(&frozen, &mut change);
         change.frozen = frozen;
         self.commit_written(engine, written, change)
-    }
-
-    fn write_frozen(
-        &mut self,
-        root: &Path,
-        frozen: &[Arc<Frozen>],
-        change: &mut Change,
-    ) -> Result<(), HistoryError> {
-        let rows = Frozen::together(frozen)?;
-        let tiers = [
-            (Tier::Flows, &rows.flows),
-            (Tier::Short, &rows.conversations),
-        ];
-        for (tier, hours) in tiers {
-            for (hour, batch) in hours {
-                let held = held(batch, tier, tier.partition_of(*hour))?;
-                let content = Content {
-                    tier,
-                    effort: Effort::Quick,
-                    held: &held,
-                    columns: nothing::needed(batch),
-                };
-                let file = self.write(root, false, &content, pieces(batch.clone()))?;
-                change.add.push(file);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a file under its temporary name.
-    pub(super) fn write(
-        &mut self,
-        root: &Path,
-        rolled: bool,
-        content: &Content<'_>,
-        batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
-    ) -> Result<StoredFile, HistoryError> {
-        let id = self.next_id;
-        self.next_id += 1;
-        let path = file_path(content.tier, content.held.partition, id, rolled);
-        let bytes = parquet_file::write(&root.join(&path), content, batches)?;
-        Ok(StoredFile {
-            tier: content.tier,
-            id,
-            rolled,
-            root: root.to_owned(),
-            path,
-            bytes,
-            held: content.held.clone(),
-            gone: Mutex::new(None),
-        })
     }
 
     /// Commits what was written; where writing failed in its middle, removes it.
@@ -122,7 +69,9 @@ impl Writer {
         written: Result<(), HistoryError>,
         change: Change,
     ) -> Result<(), HistoryError> {
-        let published = written.and_then(|()| self.publish(engine, &change));
+        let published = written
+            .and_then(|()| self.finish(engine))
+            .and_then(|()| self.publish(engine, &change));
         match published {
             Ok((commit, journal)) => {
                 self.pending = Some(Pending {
@@ -142,7 +91,7 @@ impl Writer {
     }
 
     fn publish(
-        &mut self,
+        &self,
         engine: &EmbeddedHistory,
         change: &Change,
     ) -> Result<(Commit, Journal), HistoryError> {
@@ -152,9 +101,7 @@ impl Writer {
             remove: change.remove.iter().map(|f| f.path.clone()).collect(),
             accounted: self.totals.accounted + count(rows),
         };
-        let id = self.next_id;
-        self.next_id += 1;
-        let journal = commit.publish(&engine.root, id)?;
+        let journal = commit.publish(&engine.root, engine.next_id())?;
         Ok((commit, journal))
     }
 
@@ -190,6 +137,60 @@ impl Writer {
             .retain(|f| !change.frozen.iter().any(|done| Arc::ptr_eq(done, f)));
         drop(state);
         Ok(())
+    }
+}
+
+impl EmbeddedHistory {
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn write_frozen(
+        &self,
+        frozen: &[Arc<Frozen>],
+        change: &mut Change,
+    ) -> Result<(), HistoryError> {
+        let rows = Frozen::together(frozen)?;
+        let tiers = [
+            (Tier::Flows, &rows.flows),
+            (Tier::Short, &rows.conversations),
+        ];
+        for (tier, hours) in tiers {
+            for (hour, batch) in hours {
+                let held = held(batch, tier, tier.partition_of(*hour))?;
+                let content = Content {
+                    tier,
+                    effort: Effort::Quick,
+                    held: &held,
+                    columns: nothing::needed(batch),
+                };
+                let file = self.write_file(false, &content, pieces(batch.clone()))?;
+                change.add.push(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file under its temporary name.
+    pub(super) fn write_file(
+        &self,
+        rolled: bool,
+        content: &Content<'_>,
+        batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
+    ) -> Result<StoredFile, HistoryError> {
+        let id = self.next_id();
+        let path = file_path(content.tier, content.held.partition, id, rolled);
+        let bytes = parquet_file::write(&self.root.join(&path), content, batches)?;
+        Ok(StoredFile {
+            tier: content.tier,
+            id,
+            rolled,
+            root: self.root.clone(),
+            path,
+            bytes,
+            held: content.held.clone(),
+            gone: Mutex::new(None),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use super::{EmbeddedHistory, lock};
 use crate::{HistoryError, INTERVAL_S, LONG_INTERVAL_S};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Small files of one partition that are merged while rows still come.
@@ -31,47 +32,38 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 type Files = Vec<Arc<StoredFile>>;
 
-impl Writer {
-    /// Does what is due. Goes on after a step that failed; tells the first failure.
-    pub(super) fn maintain(
-        &mut self,
-        engine: &EmbeddedHistory,
-        now_ns: u64,
-    ) -> Result<(), HistoryError> {
-        self.finish(engine)?;
+impl EmbeddedHistory {
+    /// Does what is due, while rows still come. Goes on after a step that failed; tells the first failure.
+    pub(super) fn do_due(&self, now_ns: u64) -> Result<(), HistoryError> {
+        let _alone = lock(&self.maintaining);
         let mut first = Ok(());
         let mut step = |result: Result<(), HistoryError>| {
             if first.is_ok() {
                 first = result;
             }
         };
-        for hour in snapshot(engine)?.catalog.partitions_of(Tier::Short) {
-            step(self.roll_up(engine, hour, now_ns));
+        for hour in snapshot(self)?.catalog.partitions_of(Tier::Short) {
+            step(self.roll_up(hour, now_ns));
         }
-        for hour in snapshot(engine)?.catalog.partitions_of(Tier::Flows) {
-            step(self.merge_flows(engine, hour, now_ns));
+        for hour in snapshot(self)?.catalog.partitions_of(Tier::Flows) {
+            step(self.merge_flows(hour, now_ns));
         }
-        for day in snapshot(engine)?.catalog.partitions_of(Tier::Long) {
-            step(self.merge_day(engine, day, now_ns));
+        for day in snapshot(self)?.catalog.partitions_of(Tier::Long) {
+            step(self.merge_day(day, now_ns));
         }
-        step(self.let_go(engine, now_ns));
+        step(self.let_go(now_ns));
         first
     }
 
     /// Brings an hour of the short tier into the long one once it is over, or merges its small parts.
-    fn roll_up(
-        &mut self,
-        engine: &EmbeddedHistory,
-        hour: u64,
-        now_ns: u64,
-    ) -> Result<(), HistoryError> {
-        let snapshot = snapshot(engine)?;
+    fn roll_up(&self, hour: u64, now_ns: u64) -> Result<(), HistoryError> {
+        let snapshot = snapshot(self)?;
         let files = snapshot.catalog.in_partition(Tier::Short, hour).to_vec();
         let parts: Files = files.iter().filter(|f| !f.rolled).cloned().collect();
         if parts.is_empty() {
             return Ok(());
         }
-        if !is_over(engine, Tier::Short, hour, now_ns) {
+        if !is_over(self, Tier::Short, hour, now_ns) {
             let small: Files = parts
                 .into_iter()
                 .filter(|f| f.held.rows < PART_ROWS)
@@ -79,23 +71,23 @@ impl Writer {
             if small.len() < SMALL_FILES_MAX {
                 return Ok(());
             }
-            let merged = |writer: &mut Self, change: &mut Change| {
+            let merged = |change: &mut Change| {
                 let output = Output {
                     tier: Tier::Short,
                     partition: hour,
                     rolled: false,
                     effort: Effort::Quick,
                 };
-                writer.add_up(engine, &[output], &small, change)
+                self.add_up(&[output], &small, change)
             };
-            return self.replace(engine, &small, merged);
+            return self.replace(&small, merged);
         }
         let day = hour / 24;
         let long = snapshot.catalog.in_partition(Tier::Long, day);
         let was_rolled = long.iter().any(|f| f.held.hours.contains(&hour));
         // Where retention took the short conversations of this hour, those that come late would be all of it.
         let stays = !was_rolled || files.iter().any(|f| f.rolled);
-        self.replace(engine, &files, |writer, change| {
+        self.replace(&files, |change| {
             let output = |tier: Tier, rolled| Output {
                 tier,
                 partition: tier.partition_of(hour),
@@ -104,22 +96,17 @@ impl Writer {
             };
             let outputs = [output(Tier::Long, false), output(Tier::Short, true)];
             let outputs = if stays { &outputs } else { &outputs[..1] };
-            writer.add_up(engine, outputs, &files, change)
+            self.add_up(outputs, &files, change)
         })
     }
 
-    fn merge_day(
-        &mut self,
-        engine: &EmbeddedHistory,
-        day: u64,
-        now_ns: u64,
-    ) -> Result<(), HistoryError> {
-        let files = snapshot(engine)?
+    fn merge_day(&self, day: u64, now_ns: u64) -> Result<(), HistoryError> {
+        let files = snapshot(self)?
             .catalog
             .in_partition(Tier::Long, day)
             .to_vec();
         let rows: u64 = files.iter().map(|f| f.held.rows).sum();
-        let due = is_over(engine, Tier::Long, day, now_ns) || files.len() >= SMALL_FILES_MAX;
+        let due = is_over(self, Tier::Long, day, now_ns) || files.len() >= SMALL_FILES_MAX;
         if files.len() < 2 || !due || rows > DAY_ROWS_MAX {
             return Ok(());
         }
@@ -129,19 +116,12 @@ impl Writer {
             rolled: false,
             effort: Effort::Thorough,
         };
-        self.replace(engine, &files, |writer, change| {
-            writer.add_up(engine, &[output], &files, change)
-        })
+        self.replace(&files, |change| self.add_up(&[output], &files, change))
     }
 
     /// Puts flow records of one hour together, in the order in which they came.
-    fn merge_flows(
-        &mut self,
-        engine: &EmbeddedHistory,
-        hour: u64,
-        now_ns: u64,
-    ) -> Result<(), HistoryError> {
-        let snapshot = snapshot(engine)?;
+    fn merge_flows(&self, hour: u64, now_ns: u64) -> Result<(), HistoryError> {
+        let snapshot = snapshot(self)?;
         let mut rows = 0;
         let small: Files = snapshot
             .catalog
@@ -154,11 +134,11 @@ impl Writer {
             })
             .cloned()
             .collect();
-        let due = is_over(engine, Tier::Flows, hour, now_ns) || small.len() >= SMALL_FILES_MAX;
+        let due = is_over(self, Tier::Flows, hour, now_ns) || small.len() >= SMALL_FILES_MAX;
         if small.len() < 2 || !due {
             return Ok(());
         }
-        self.replace(engine, &small, |writer, change| {
+        self.replace(&small, |change| {
             let mut total = Held {
                 partition: hour,
                 rows: 0,
@@ -193,7 +173,7 @@ impl Writer {
                 held: &total,
                 columns: nothing::in_any(&parquet_file::schema(Tier::Flows), &columns?),
             };
-            let file = writer.write(&engine.root, false, &content, batches)?;
+            let file = self.write_file(false, &content, batches)?;
             change.add.push(file);
             Ok(())
         })
@@ -201,8 +181,7 @@ impl Writer {
 
     /// Adds conversations of files up into a file for each output; what was rolled up before, into the short tier alone.
     fn add_up(
-        &mut self,
-        engine: &EmbeddedHistory,
+        &self,
         outputs: &[Output],
         files: &[Arc<StoredFile>],
         change: &mut Change,
@@ -235,7 +214,7 @@ impl Writer {
                 held: &held,
                 columns: nothing::needed(&batch),
             };
-            let file = self.write(&engine.root, output.rolled, &content, pieces(batch))?;
+            let file = self.write_file(output.rolled, &content, pieces(batch))?;
             change.add.push(file);
         }
         Ok(())
@@ -243,41 +222,29 @@ impl Writer {
 
     /// Writes files in the place of others; where those cannot be read, sets them aside.
     fn replace(
-        &mut self,
-        engine: &EmbeddedHistory,
+        &self,
         replaced: &[Arc<StoredFile>],
-        write: impl FnOnce(&mut Self, &mut Change) -> Result<(), HistoryError>,
+        write: impl FnOnce(&mut Change) -> Result<(), HistoryError>,
     ) -> Result<(), HistoryError> {
         let mut change = Change {
             remove: replaced.to_vec(),
             ..Change::default()
         };
-        let written = write(self, &mut change);
-        let done = self.commit_written(engine, written, change);
+        let written = write(&mut change);
+        let done = lock(&self.writer).commit_written(self, written, change);
         if done.is_err() {
-            engine.set_aside_damaged(replaced)?;
+            self.set_aside_damaged(replaced)?;
         }
         done
     }
 
     /// Lets go what is too old, then what is too much.
-    fn let_go(&mut self, engine: &EmbeddedHistory, now_ns: u64) -> Result<(), HistoryError> {
-        let before_ns = self.totals.maintained_ns;
-        let now_ns = match before_ns {
-            0 => now_ns,
-            before_ns => now_ns.min(before_ns.saturating_add(AGE_STEP_NS)),
-        };
-        if now_ns > before_ns {
-            self.totals = Totals {
-                maintained_ns: now_ns,
-                ..self.totals
-            };
-            self.totals.write(&engine.root)?;
-        }
-        let snapshot = snapshot(engine)?;
+    fn let_go(&self, now_ns: u64) -> Result<(), HistoryError> {
+        let now_ns = lock(&self.writer).moved_on(&self.root, now_ns)?;
+        let snapshot = snapshot(self)?;
         let mut remove = Files::new();
         for tier in Tier::ALL {
-            let retention = engine.options.retention(tier);
+            let retention = self.options.retention(tier);
             let age_ns = retention.age_max_s.saturating_mul(SECOND_NS);
             let mut files: Files = snapshot.catalog.of(tier).cloned().collect();
             files.sort_by_key(|f| std::cmp::Reverse((f.held.last_ns, f.id)));
@@ -290,18 +257,18 @@ impl Writer {
                 }
             }
         }
-        let book = lock(&engine.names).clone();
+        let book = lock(&self.names).clone();
         let oldest_ns = Tier::ALL
             .iter()
-            .map(|t| engine.options.retention(*t).age_max_s)
+            .map(|t| self.options.retention(*t).age_max_s)
             .max()
             .map_or(0, |age_s| {
                 now_ns.saturating_sub(age_s.saturating_mul(SECOND_NS))
             });
         let shorter = book.since(oldest_ns);
         if shorter != book {
-            shorter.write(&engine.root)?;
-            *lock(&engine.names) = shorter;
+            shorter.write(&self.root)?;
+            *lock(&self.names) = shorter;
         }
         if remove.is_empty() {
             return Ok(());
@@ -310,7 +277,26 @@ impl Writer {
             remove,
             ..Change::default()
         };
-        self.commit_written(engine, Ok(()), change)
+        lock(&self.writer).commit_written(self, Ok(()), change)
+    }
+}
+
+impl Writer {
+    /// The time by which rows go, no more than a step after that of the last maintenance.
+    fn moved_on(&mut self, root: &Path, now_ns: u64) -> Result<u64, HistoryError> {
+        let before_ns = self.totals.maintained_ns;
+        let now_ns = match before_ns {
+            0 => now_ns,
+            before_ns => now_ns.min(before_ns.saturating_add(AGE_STEP_NS)),
+        };
+        if now_ns > before_ns {
+            self.totals = Totals {
+                maintained_ns: now_ns,
+                ..self.totals
+            };
+            self.totals.write(root)?;
+        }
+        Ok(now_ns)
     }
 }
 

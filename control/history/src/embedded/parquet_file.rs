@@ -19,6 +19,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ const GROUP_ROWS_MAX: usize = 1 << 20;
 const BATCH_ROWS: usize = 65_536;
 /// Bytes of a dictionary of one column in one row group; beyond, values are written one by one.
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
+
+/// How often a file is created whose directory goes at that moment.
+const ATTEMPTS_MAX: usize = 8;
 
 /// Columns by whose least and largest values a question leaves pages out.
 const PRUNED: &[&str] = &["src", "dst", "start_s", "first_ms"];
@@ -126,12 +130,7 @@ fn write_tmp(
     content: &Content<'_>,
     batches: impl Iterator<Item = Result<RecordBatch, HistoryError>>,
 ) -> Result<u64, HistoryError> {
-    if let Some(dir) = tmp.parent()
-        && !dir.exists()
-    {
-        disk::create_dir(dir)?;
-    }
-    let file = File::create(tmp).map_err(failed("create", tmp))?;
+    let file = create(tmp)?;
     // Readers of any kind see plain text: the schema in memory, with its dictionaries, is not told.
     let options = ArrowWriterOptions::new()
         .with_properties(properties(content)?)
@@ -149,6 +148,20 @@ fn write_tmp(
     file.sync_all().map_err(failed("sync", tmp))?;
     let length = file.metadata().map_err(failed("measure", tmp))?;
     Ok(length.len())
+}
+
+/// Creates a file, and its directory: that goes with the last file in it, maybe between the one and the other.
+fn create(path: &Path) -> Result<File, HistoryError> {
+    let mut attempt = 1;
+    loop {
+        match File::create(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS_MAX => {
+                path.parent().map_or(Ok(()), disk::create_dir)?;
+                attempt += 1;
+            }
+            created => return created.map_err(failed("create", path)),
+        }
+    }
 }
 
 /// Opens a file and reads its footer.

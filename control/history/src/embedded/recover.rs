@@ -14,6 +14,7 @@ use crate::HistoryError;
 use api::history::SetAside;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 /// Where files go that cannot be read, each with why beside it.
@@ -74,7 +75,9 @@ pub(super) fn open(root: &Path, options: EmbeddedOptions) -> Result<EmbeddedHist
         root: root.to_owned(),
         options,
         progress,
-        writer: Mutex::new(Writer::new(id_max + 1, known)),
+        next_id: AtomicU64::new(id_max + 1),
+        maintaining: Mutex::new(()),
+        writer: Mutex::new(Writer::new(known)),
         state: Mutex::new(state),
         names: Mutex::new(names),
         _lock: lock,
