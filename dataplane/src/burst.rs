@@ -498,6 +498,7 @@ impl Core {
         ingress: Ingress,
     ) -> Result<(FlowIndex, Option<Decision>), Disposition> {
         if !packet.is_without_context
+            && !self.is_without_entry(packet, foreseen)
             && let Some(flow) = self.flows.find(packet.hash, &packet.seen.key)
         {
             let is_decided = self.flows.verdict(flow, self.policy.epoch()).is_some();

@@ -29,6 +29,8 @@ pub(crate) struct Foreseen {
     asked: Places,
     /// Of those, the packets that have no entry.
     new: Places,
+    /// Flows that the core had opened by then.
+    flows_opened: u64,
     ends: ArrayVec<Ends, BURST_MAX>,
     decisions: [Decision; BURST_MAX],
 }
@@ -38,6 +40,7 @@ impl Default for Foreseen {
         Self {
             asked: 0,
             new: 0,
+            flows_opened: 0,
             ends: ArrayVec::new(),
             decisions: [Decision::without_policy(Action::Deny); BURST_MAX],
         }
@@ -66,6 +69,15 @@ impl Foreseen {
 }
 
 impl Core {
+    /// Whether a packet's flow has no entry: it had none when the burst began, and no flow was opened
+    /// since.
+    #[inline]
+    pub(crate) fn is_without_entry(&self, packet: &Packet, foreseen: &Foreseen) -> bool {
+        foreseen.new >> packet.index & 1 == 1
+            && foreseen.flows_opened == self.flows.flows_opened()
+            && packet.asks_for_port()
+    }
+
     /// Asks the policy about the packets of a burst that have no entry, and about those whose flow an
     /// older policy decided.
     ///
@@ -79,6 +91,7 @@ impl Core {
         foreseen: &mut Foreseen,
     ) {
         (foreseen.asked, foreseen.new) = (0, without_entry);
+        foreseen.flows_opened = self.flows.flows_opened();
         let changed = match self.unsettled_bursts {
             0 => 0,
             _ => self.foresee_changes(packets),

@@ -279,6 +279,7 @@ impl Core {
     }
 
     /// The same where it is known what the policy says.
+    #[inline]
     fn decide_by(
         &mut self,
         decision: Decision,

@@ -236,15 +236,11 @@ impl PolicyImage {
     #[inline]
     #[must_use]
     pub fn evaluate(&self, src: &[u8; 16], dst: &[u8; 16], service: &Service) -> Decision {
-        let mut decision = FAIL_CLOSED;
-        let (proto, key) = (service.proto, service.key());
-        if let Some(src) = self.tables.identity(src, &mut ())
-            && let Some(dst) = self.tables.identity(dst, &mut ())
-            && let Some(found) = self.tables.decide(src, dst, proto, key, &mut ())
-        {
-            decision = found;
-        }
-        decision
+        let ends = self.tables.identity(src, &mut ());
+        let ends = ends.zip(self.tables.identity(dst, &mut ()));
+        ends.map_or(FAIL_CLOSED, |(src, dst)| {
+            self.evaluate_identities(src, dst, service)
+        })
     }
 
     /// The same for identities that the caller has looked up before in this very image.
@@ -256,14 +252,15 @@ impl PolicyImage {
         dst: IdentityId,
         service: &Service,
     ) -> Decision {
-        let mut decision = FAIL_CLOSED;
-        if let Some(found) = self
-            .tables
-            .decide(src, dst, service.proto, service.key(), &mut ())
-        {
-            decision = found;
+        let (proto, key) = (service.proto, service.key());
+        match self.tables.decide(src, dst, proto, key, &mut ()) {
+            Some(found) => Decision {
+                src_identity: src,
+                dst_identity: dst,
+                ..*found
+            },
+            None => FAIL_CLOSED,
         }
-        decision
     }
 
     /// The cell of two identities: pairs with the same cell are decided alike about every service,

@@ -21,6 +21,10 @@ pub(crate) const FAIL_CLOSED: Decision = Decision {
     dst_identity: 0,
 };
 
+/// The four bytes before an IPv4 address in `::ffff:0:0/96` (RFC 4291 section 2.5.5.2), read as a number
+/// that begins with its lowest byte. Those before them are 0.
+const V4_MAPPED: u32 = 0xffff_0000;
+
 /// Entries of the IPv4 root once the first two levels of the trie are flattened into one.
 pub(crate) const V4_ROOT_ENTRIES: usize = 1 << 16;
 
@@ -109,23 +113,28 @@ impl Tables {
     /// most 128), each at most [`V6_PROBES_MAX`] slots.
     #[inline(always)]
     pub(crate) fn identity(&self, address: &[u8; 16], loads: &mut impl LoadCount) -> Option<u32> {
-        match address {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => {
-                self.v4_identity([*a, *b, *c, *d], loads)
-            }
-            _ => self.v6_identity(u128::from_be_bytes(*address), loads),
+        // As numbers: a pattern of bytes would be read byte by byte.
+        let number = u128::from_le_bytes(*address);
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of the number")]
+        let (first, last) = (number as u64, (number >> 64) as u64);
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of the half")]
+        let (before_v4, v4) = (last as u32, (last >> 32) as u32);
+        if first == 0 && before_v4 == V4_MAPPED {
+            return self.v4_identity(v4.swap_bytes(), loads);
         }
+        self.v6_identity(u128::from_be_bytes(*address), loads)
     }
 
     #[inline(always)]
-    fn v4_identity(&self, [a, b, c, d]: [u8; 4], loads: &mut impl LoadCount) -> Option<u32> {
-        let mut entry = get(&self.v4_root, u32::from(u16::from_be_bytes([a, b])), loads)?;
-        for byte in [c, d] {
+    fn v4_identity(&self, address: u32, loads: &mut impl LoadCount) -> Option<u32> {
+        let mut entry = get(&self.v4_root, address >> 16, loads)?;
+        for shift in [8, 0] {
             if entry & V4_CHILD == 0 {
                 break;
             }
             let node = (entry & !V4_CHILD) << 8;
-            entry = get(&self.v4_nodes, node | u32::from(byte), loads)?;
+            let byte = (address >> shift) & 0xff;
+            entry = get(&self.v4_nodes, node | byte, loads)?;
         }
         Some(entry)
     }
@@ -204,8 +213,9 @@ impl Tables {
             .copied()
     }
 
-    /// Verdict of two identities and a service: 10 loads at most, whatever the policy.
-    #[inline]
+    /// Verdict row of two identities and a service, without the identities: 10 loads at most, whatever
+    /// the policy.
+    #[inline(always)]
     pub(crate) fn decide(
         &self,
         src: u32,
@@ -213,7 +223,7 @@ impl Tables {
         proto: u8,
         key: u16,
         loads: &mut impl LoadCount,
-    ) -> Option<Decision> {
+    ) -> Option<&Decision> {
         let source = get(&self.identities, src, loads)?.source;
         let destination = get(&self.identities, dst, loads)?.destination;
         let class = self.service_class(proto, key, loads)?;
@@ -232,9 +242,7 @@ impl Tables {
         } else {
             set.default_row
         };
-        let mut decision = get(&self.verdicts, row, loads)?;
-        decision.src_identity = src;
-        decision.dst_identity = dst;
-        Some(decision)
+        loads.load();
+        self.verdicts.get(row as usize)
     }
 }

@@ -83,6 +83,13 @@ impl FlowCache {
         }
     }
 
+    /// Flows opened since the start. While it stays as it is, a key without an entry has none.
+    #[inline]
+    #[must_use]
+    pub const fn flows_opened(&self) -> u64 {
+        self.next_flow_id - 1
+    }
+
     /// Takes a slot for a flow that has none and puts it into the index; `None`, and counted, where
     /// there is no room and nobody to give way.
     #[inline]
@@ -162,6 +169,7 @@ impl FlowCache {
     }
 
     /// The ends of the flow that a packet without an entry would open, initiator first.
+    #[inline]
     #[must_use]
     pub fn ends_of_new(&self, key: &FlowKey, sender: Side, facts: &PacketFacts) -> Ends {
         let (initiator, evidence) = self.initiator(key, sender, &facts.transport);
@@ -184,6 +192,7 @@ impl FlowCache {
     }
 
     /// Who opened the flow, judged by its first packet.
+    #[inline(always)]
     fn initiator(
         &self,
         key: &FlowKey,
@@ -196,12 +205,10 @@ impl FlowCache {
         if let Some(said) = of_packet(transport, key.proto(), sender) {
             return said;
         }
-        if key.proto() == proto::TCP {
-            let known = [Side::A, Side::B].map(|side| self.listeners.knows(key, side));
-            if known[0] != known[1] {
-                let listener = if known[0] { Side::A } else { Side::B };
-                return (listener.other(), InitiatorEvidence::KnownListener);
-            }
+        if key.proto() == proto::TCP
+            && let Some(listener) = self.listener(key)
+        {
+            return (listener.other(), InitiatorEvidence::KnownListener);
         }
         match of_ports(key) {
             Some(initiator) => (initiator, InitiatorEvidence::PortAsymmetry),
@@ -209,6 +216,18 @@ impl FlowCache {
         }
     }
 
+    /// The one end that has been seen listening.
+    #[cold]
+    fn listener(&self, key: &FlowKey) -> Option<Side> {
+        let known = [Side::A, Side::B].map(|side| self.listeners.knows(key, side));
+        match known {
+            [true, false] => Some(Side::A),
+            [false, true] => Some(Side::B),
+            _ => None,
+        }
+    }
+
+    #[inline]
     fn keep_path(&mut self, path: &Path, sender: Side, now: u64) -> u32 {
         if path.is_plain() {
             return 0;
