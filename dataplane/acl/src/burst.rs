@@ -1,10 +1,10 @@
 //! Many keys at once, stage by stage: the loads of one stage do not wait for each other, so the
 //! lines that a large policy has to fetch from far away come together instead of one after another.
 
-use crate::tables::{FAIL_CLOSED, Tables, get};
+use crate::tables::{FAIL_CLOSED, Tables, get, v4_of};
 use crate::{PolicyImage, Service};
 use abi::Decision;
-use abi::image::{PAIR_BLOCK, row_slot};
+use abi::image::{PAIR_BLOCK, V4_CHILD, row_slot};
 
 /// Keys that go through the stages together; more are taken in portions of this.
 pub const BURST_KEYS: usize = 32;
@@ -33,11 +33,8 @@ impl Tables {
     /// What is out of range reads as 0 on the way and as fail-closed at the end; `check` has made
     /// it impossible.
     fn evaluate_portion(&self, asked: &[Asked], decisions: &mut [Decision]) {
-        let (mut sources, mut destinations) = ([0; BURST_KEYS], [0; BURST_KEYS]);
-        for (place, (src, dst, _)) in asked.iter().enumerate().take(BURST_KEYS) {
-            sources[place] = self.identity(src, &mut ()).unwrap_or(0);
-            destinations[place] = self.identity(dst, &mut ()).unwrap_or(0);
-        }
+        let sources = self.identities_of(asked.iter().map(|(src, _, _)| src));
+        let destinations = self.identities_of(asked.iter().map(|(_, dst, _)| dst));
         let rows = self.rows(asked, &sources, &destinations);
         for (place, decision) in decisions.iter_mut().enumerate().take(BURST_KEYS) {
             *decision = match get(&self.verdicts, rows[place], &mut ()) {
@@ -49,6 +46,32 @@ impl Tables {
                 None => FAIL_CLOSED,
             };
         }
+    }
+
+    /// Identities of addresses, level by level of the IPv4 trie.
+    fn identities_of<'a>(&self, addresses: impl Iterator<Item = &'a [u8; 16]>) -> Lane {
+        let (mut entries, mut four) = ([0; BURST_KEYS], [0; BURST_KEYS]);
+        let mut count = 0;
+        for (place, address) in addresses.enumerate().take(BURST_KEYS) {
+            entries[place] = match v4_of(address) {
+                Some(v4) => {
+                    four[place] = v4;
+                    get(&self.v4_root, v4 >> 16, &mut ()).unwrap_or(0)
+                }
+                None => self.identity(address, &mut ()).unwrap_or(0),
+            };
+            count = place + 1;
+        }
+        for shift in [8, 0] {
+            for (entry, v4) in entries.iter_mut().zip(four).take(count) {
+                if *entry & V4_CHILD != 0 {
+                    let node = (*entry & !V4_CHILD) << 8;
+                    let byte = (v4 >> shift) & 0xff;
+                    *entry = get(&self.v4_nodes, node | byte, &mut ()).unwrap_or(0);
+                }
+            }
+        }
+        entries
     }
 
     /// Verdict rows of the keys' identities and services; a row that does not exist where there is

@@ -105,6 +105,17 @@ pub(crate) fn get<T: Copy>(table: &[T], index: u32, loads: &mut impl LoadCount) 
     table.get(index as usize).copied()
 }
 
+/// The IPv4 address in a mapped one. By way of numbers: a pattern of bytes would be read byte by byte.
+#[inline(always)]
+pub(crate) fn v4_of(address: &[u8; 16]) -> Option<u32> {
+    let number = u128::from_le_bytes(*address);
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of the number")]
+    let (first, last) = (number as u64, (number >> 64) as u64);
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of the half")]
+    let (before_v4, v4) = (last as u32, (last >> 32) as u32);
+    (first == 0 && before_v4 == V4_MAPPED).then(|| v4.swap_bytes())
+}
+
 impl Tables {
     /// Identity of an address; IPv4 is `::ffff:a.b.c.d`.
     ///
@@ -113,16 +124,10 @@ impl Tables {
     /// most 128), each at most [`V6_PROBES_MAX`] slots.
     #[inline(always)]
     pub(crate) fn identity(&self, address: &[u8; 16], loads: &mut impl LoadCount) -> Option<u32> {
-        // As numbers: a pattern of bytes would be read byte by byte.
-        let number = u128::from_le_bytes(*address);
-        #[expect(clippy::cast_possible_truncation, reason = "the halves of the number")]
-        let (first, last) = (number as u64, (number >> 64) as u64);
-        #[expect(clippy::cast_possible_truncation, reason = "the halves of the half")]
-        let (before_v4, v4) = (last as u32, (last >> 32) as u32);
-        if first == 0 && before_v4 == V4_MAPPED {
-            return self.v4_identity(v4.swap_bytes(), loads);
+        match v4_of(address) {
+            Some(v4) => self.v4_identity(v4, loads),
+            None => self.v6_identity(u128::from_be_bytes(*address), loads),
         }
-        self.v6_identity(u128::from_be_bytes(*address), loads)
     }
 
     #[inline(always)]
