@@ -35,15 +35,15 @@ pub(crate) fn suspect(finding: &Finding) -> String {
 
 /// The workload to hold.
 fn offered(finding: &Finding, in_force: Option<&InForce>) -> Result<String, ApiError> {
-    let own = in_force.map_or(&[][..], InForce::own_workloads);
+    let workloads = in_force.map_or(&[][..], |f| &f.valid.workloads[..]);
     let suspects = suspects(finding);
     let named = suspects.iter().filter_map(|end| end.name.as_deref());
-    let mut held = named.filter(|name| own.iter().any(|w| &w.name == name));
+    let mut held = named.filter(|name| workloads.iter().any(|w| &w.name == name));
     held.next().map(str::to_owned).ok_or_else(|| {
         let labels: Vec<String> = suspects.iter().map(|end| end.label()).collect();
         let message = format!(
-            "{} is no workload that stands in the policy in force itself, so that it cannot be held by \
-             name; `ringfence watch draft {} --quarantine {}` writes a draft that isolates its addresses",
+            "{} is no workload of the policy in force or of an inventory beside it, so that it cannot be \
+             held by name; `ringfence watch draft {} --quarantine {}` writes a draft that isolates its addresses",
             labels.join(" or "),
             finding.id,
             labels[0]

@@ -10,6 +10,7 @@ use abi::record::{FlowEndReason, RecordKind};
 use api::Explain;
 use api::inventory::{ImportRequest, ImportResult, Inventory};
 use api::policy::{ApplyResult, PolicyChange, PolicyInForce, PolicyLog, Workloads};
+use api::quarantine::{LiftRequest, QuarantineRequest, QuarantineResult};
 use control::config::{Config, Span};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -489,4 +490,46 @@ fn a_name_that_does_not_exist_is_told_and_changes_nothing() {
     });
     assert_eq!(addresses(&told), [""; 0]);
     assert_eq!(dataplane.published(), [1]);
+}
+
+#[test]
+fn a_workload_of_a_file_is_held_wherever_it_moves_until_it_is_let_go() {
+    let (control, _dataplane, file) = with_file(CSV);
+    inventory(&control, "read", |i| i.files[0].good_ts.is_some());
+    control.client.apply(POLICY).unwrap();
+    assert_eq!(rule(&control, "10.0.1.11").as_deref(), Some("web-to-db"));
+    let request = QuarantineRequest {
+        workload: "web-2".into(),
+        for_s: 600,
+        author: "ada".into(),
+        ..QuarantineRequest::default()
+    };
+    let held: Result<QuarantineResult, _> =
+        control.client.post(api::endpoint::QUARANTINE, &request);
+    assert_eq!(held.unwrap().addresses, ["10.0.1.11"]);
+    let holds = Some("quarantine:web-2:out");
+    assert_eq!(rule(&control, "10.0.1.11").as_deref(), holds);
+    replace(&file, &CSV.replace("10.0.1.11", "10.0.1.12"));
+    inventory(&control, "moved", |i| i.moves == 1);
+    assert_eq!(rule(&control, "10.0.1.12").as_deref(), holds);
+    assert_eq!(rule(&control, "10.0.1.11"), None);
+    // Nor does a policy that knows nothing of it let it go.
+    let other = POLICY.replace("web-to-db", "web-may-ask-db");
+    let applied = control.client.apply(&other).unwrap();
+    let told: Vec<&str> = applied.warnings.iter().map(|w| &*w.what).collect();
+    assert!(
+        told.iter()
+            .any(|w| w.starts_with("web-2 is in quarantine until ")),
+        "{told:?}"
+    );
+    assert_eq!(rule(&control, "10.0.1.12").as_deref(), holds);
+    let lift = LiftRequest {
+        workload: "web-2".into(),
+        author: "ada".into(),
+        ..LiftRequest::default()
+    };
+    let lifted: Result<ApplyResult, _> = control.client.post(api::endpoint::QUARANTINE_LIFT, &lift);
+    lifted.unwrap();
+    let rule = rule(&control, "10.0.1.12");
+    assert_eq!(rule.as_deref(), Some("web-may-ask-db"));
 }

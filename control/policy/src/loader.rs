@@ -4,6 +4,7 @@ use crate::edit::{self, EditError, WorkloadChange};
 use crate::file::{At, PolicyFile, Words, WorkloadText};
 use crate::inventory::{Inventory, Resolved, line_count};
 use crate::problem::{PolicyErrors, Problem};
+use crate::quarantine::label_behind;
 use crate::read::parse;
 use crate::revision::Revision;
 use crate::validate::{Invariant, Judged, ValidPolicy, judge, judge_members};
@@ -111,6 +112,7 @@ impl Loader {
         today: Date,
     ) -> Result<ValidPolicy, PolicyErrors> {
         let mut parsed = parse(both.text, file);
+        label_behind(&mut parsed, both.own.len());
         parsed.revision = Revision::of(both.own);
         parsed.resolved = Arc::new(both.resolved.clone());
         let Judged { policy, lasting } = judge(&parsed, today)?;
@@ -171,6 +173,7 @@ impl Loader {
         last.text.push_str(text);
         file.clone_into(&mut last.file.file);
         last.own_bytes = both.own.len();
+        label_behind(&mut last.file, last.own_bytes);
         last.file.revision = Revision::of(both.own);
         last.file.resolved = Arc::new(both.resolved.clone());
         let found = judge_members(&last.file, last.today, &last.policy, &last.lasting);

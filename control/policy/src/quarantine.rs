@@ -1,17 +1,19 @@
 //! Cuts a workload off from everything but some services, in a policy text.
 //!
-//! The workload gets a label, a segment selects it, and deny rules of the first tier that take effect
+//! The workload gets a label (one of an inventory, which has no table here, when it is put behind the text: wherever it
+//! moves, it stays held), a segment selects it, and deny rules of the first tier that take effect
 //! whatever the modes hold it, both ways. A deny beats an allow within a tier, so that what stays allowed
 //! cannot be an allow rule beside them: the deny rules name the *other* services instead, and what is
 //! left is decided by the policy as it was. Everything that belongs to a quarantine has a name that
 //! begins with [`PREFIX`]; such names are nobody else's.
 
 use crate::edit::{self, EditError, WorkloadChange, document};
+use crate::file::{At, PolicyFile};
 use crate::limits::{ADDRESSES_MAX, NAME_BYTES_MAX, PORTS_MAX};
 use crate::service::{Port, PortError};
 use crate::validate::{Segment, ValidPolicy};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table};
 
 /// Beginning of the names of segments, services and rules that hold a workload.
@@ -129,7 +131,32 @@ fn without(text: &str, gone: &dyn Fn(&str) -> bool) -> Result<String, EditError>
     Ok(text)
 }
 
-/// The text with one more workload held. `policy` is what the text says; what is held already stays.
+/// Labels the workloads behind a policy's own text, from this byte on, that a segment of a quarantine is about.
+pub(crate) fn label_behind(file: &mut PolicyFile, own_bytes: usize) {
+    let segments = file.segments.iter().filter_map(|s| s.name.as_ref());
+    let held: HashSet<String> = segments
+        .filter_map(|name| name.value.strip_prefix(PREFIX))
+        .map(str::to_owned)
+        .collect();
+    if held.is_empty() {
+        return;
+    }
+    let first = file.workloads.partition_point(|w| w.at < own_bytes);
+    for workload in &mut file.workloads[first..] {
+        let name = workload.name.as_ref().filter(|n| held.contains(&n.value));
+        let has_it = workload.labels.iter().any(|(key, _)| key.value == LABEL);
+        if let (Some(name), false) = (name, has_it) {
+            let key = At {
+                value: LABEL.to_owned(),
+                at: name.at,
+            };
+            workload.labels.push((key, name.clone()));
+        }
+    }
+}
+
+/// The text with one more workload held. `policy` is what the text says with the inventory behind it; what is held
+/// already stays.
 ///
 /// # Errors
 /// [`QuarantineError`].
@@ -154,8 +181,10 @@ pub fn with_quarantine(
         Some(to) if allowed.is_empty() => return Err(QuarantineError::NothingAllowed(to.clone())),
         Some(to) => Some(others(policy, to)?),
     };
-    let text = labelled(text, workload, Some(workload))?;
-    let mut document = document(&text)?;
+    let mut document = document(text)?;
+    if stands_in(&document, workload) {
+        document = edit::document(&labelled(text, workload, Some(workload))?)?;
+    }
     let own = format!("{PREFIX}{workload}");
     segment(
         &mut document,
@@ -196,6 +225,16 @@ pub fn with_quarantine(
         }
     }
     Ok(document.to_string())
+}
+
+/// Whether the text has a workload itself.
+fn stands_in(document: &DocumentMut, workload: &str) -> bool {
+    match document.get("workload") {
+        Some(Item::ArrayOfTables(tables)) => tables.iter().any(|t| name(t) == Some(workload)),
+        // Not in tables of their own: whoever edits it says so.
+        Some(_) => true,
+        None => false,
+    }
 }
 
 fn name(table: &Table) -> Option<&str> {

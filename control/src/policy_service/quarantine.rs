@@ -1,6 +1,8 @@
 //! Workloads that are held for a time. They are kept beside the policy and put into every text that is
 //! published, whoever brings it: a file that knows nothing of them does not let them go.
 
+use super::members::Sources;
+use super::press::Press;
 use super::store::StoreError;
 use super::{Change, PolicyService, lock, micros};
 use crate::clock::{now_ns, today};
@@ -123,10 +125,11 @@ fn as_rules(held: &Held) -> Quarantine {
     }
 }
 
-/// A text with exactly these held. `strict` where one that cannot be held is an error of its own.
+/// A text with exactly these held, workloads of inventories as well. `strict` where one that cannot be held is an error of its own.
 fn carry(
     text: String,
     file: &str,
+    sources: &Sources,
     held: &[Held],
     strict: Option<&str>,
 ) -> Result<Carried, ApiError> {
@@ -138,7 +141,7 @@ fn carry(
     let Ok(bare) = without_quarantines(&text) else {
         return Ok(Carried::plain(text));
     };
-    let Ok(policy) = policy::load(&bare, file, today()) else {
+    let Ok((policy, _)) = Press::default().load(&bare, file, today(), sources) else {
         return Ok(Carried::plain(text));
     };
     let mut carried = Carried::plain(bare);
@@ -164,12 +167,12 @@ fn carry(
 fn drafted(
     text: String,
     file: &str,
+    sources: &Sources,
     all: &[Held],
     held: Held,
 ) -> Result<QuarantineResult, ApiError> {
-    let carried = carry(text, file, all, Some(&held.workload))?;
-    let policy = policy::load(&carried.text, file, today());
-    let policy = policy.map_err(|errors| super::check::invalid(&errors))?;
+    let carried = carry(text, file, sources, all, Some(&held.workload))?;
+    let (policy, _) = Press::default().load(&carried.text, file, today(), sources)?;
     Ok(QuarantineResult {
         addresses: addresses(&policy, &held.workload),
         held,
@@ -200,10 +203,10 @@ fn gone(held: &Held, file: &str) -> ErrorDetail {
     ErrorDetail {
         file: file.to_owned(),
         what: format!(
-            "{} is in quarantine and not in this policy: nothing holds it",
+            "{} is in quarantine and neither in this policy nor in an inventory beside it: nothing holds it",
             held.workload
         ),
-        mend: "put the workload back into the policy, or lift its quarantine".to_owned(),
+        mend: "put the workload back into one of them, or lift its quarantine".to_owned(),
         ..ErrorDetail::default()
     }
 }
@@ -221,7 +224,8 @@ impl PolicyService {
     /// Puts what is held into a text that is to be published.
     pub(super) async fn carried(&self, text: String, file: String) -> Result<Carried, ApiError> {
         let held = lock(&self.held).active(Instant::now());
-        let work = move || carry(text, &file, &held, None);
+        let sources = self.sources();
+        let work = move || carry(text, &file, &sources, &held, None);
         aside(work).await
     }
 
@@ -274,7 +278,8 @@ impl PolicyService {
         let mut all = list.active(Instant::now());
         all.push(held.clone());
         let (bare, file, one) = (text.clone(), file_name.clone(), held.clone());
-        let mut result = aside(move || drafted(bare, &file, &all, one)).await?;
+        let sources = self.sources();
+        let mut result = aside(move || drafted(bare, &file, &sources, &all, one)).await?;
         if request.dry_run {
             return Ok(result);
         }
@@ -305,7 +310,7 @@ impl PolicyService {
             .without(&held.workload)
             .active(Instant::now());
         all.push(held.clone());
-        drafted(text, &file_name, &all, held)
+        drafted(text, &file_name, &self.sources(), &all, held)
     }
 
     /// Lets a workload go.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::compile::{CompiledPolicy, compile};
+use crate::{Inventory, InventoryFile, Loader};
 use abi::Action;
 use acl::Service;
 use core::net::IpAddr;
@@ -293,4 +294,57 @@ proptest! {
             prop_assert_ne!(covers(&nets, address), covers(&rest, address));
         }
     }
+}
+
+/// `web-9` beside the text, at an address.
+fn beside(address: &str) -> Inventory {
+    let csv = format!("name,addresses,label:role\nweb-9,{address},web\n");
+    let file = InventoryFile::read(&csv, "hosts.csv").unwrap();
+    let merged = crate::merge(&load(TEXT).workloads, "shop.toml", &[file]).unwrap();
+    Inventory {
+        tables: merged.tables,
+        ..Inventory::default()
+    }
+}
+
+#[test]
+fn a_workload_of_an_inventory_is_held_wherever_it_moves() {
+    let today = date(2026, 1, 31);
+    let mut loader = Loader::new();
+    let mut decider = |text: &str, address: &str| {
+        let inventory = beside(address);
+        let valid = loader.load_with(text, &inventory, "shop.toml", today);
+        let valid = valid.unwrap();
+        let anew = Loader::new().load_with(text, &inventory, "shop.toml", today);
+        // What is remembered of the last text changes nothing.
+        assert_eq!(format!("{valid:?}"), format!("{:?}", anew.unwrap()));
+        let compiled = compile(&valid, 1, today).unwrap();
+        let [src, dst]: [IpAddr; 2] = [address, "10.0.2.20"].map(|a| a.parse().unwrap());
+        let asked = Service::port(6, 5432);
+        let told = crate::explain(&compiled, src, dst, &asked);
+        (valid, told.enforced.rule)
+    };
+    let (policy, rule) = decider(TEXT, "10.0.1.19");
+    assert_eq!(rule.as_deref(), Some("web-to-db"));
+    let quarantine = Quarantine {
+        workload: "web-9".into(),
+        ..Quarantine::default()
+    };
+    let held = with_quarantine(TEXT, &policy, &quarantine).unwrap();
+    assert!(!held.contains("\"web-9\""), "it has no table here: {held}");
+    for address in ["10.0.1.19", "10.0.1.29", "10.0.1.19"] {
+        let (_, rule) = decider(&held, address);
+        assert_eq!(rule.as_deref(), Some("quarantine:web-9:out"), "{address}");
+    }
+    let free = without_quarantines(&held).unwrap();
+    let (_, rule) = decider(&free, "10.0.1.29");
+    assert_eq!(rule.as_deref(), Some("web-to-db"));
+    let unknown = with_quarantine(TEXT, &load(TEXT), &quarantine);
+    assert!(
+        matches!(
+            unknown,
+            Err(QuarantineError::Edit(EditError::NoWorkload(_)))
+        ),
+        "{unknown:?}"
+    );
 }
