@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 /// For how long a quarantine is offered, as the commands say it.
 const OFFERED_FOR: (u64, &str) = (3600, "1h");
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// The ends of a finding that are worth holding, first the one that matters most.
 fn suspects(finding: &Finding) -> Vec<&WatchEnd> {
@@ -145,6 +146,9 @@ impl App {
         let workload = offered(finding, in_force.as_ref())?;
         let (for_s, time) = OFFERED_FOR;
         let id = finding.id;
+        if let Some(offer) = self.held_already(&workload) {
+            return Ok(offer);
+        }
         let drafted = self.policy.quarantine_draft(&QuarantineRequest {
             workload: workload.clone(),
             for_s,
@@ -158,7 +162,25 @@ impl App {
             workload,
             addresses: drafted.addresses,
             for_s,
+            held_until_ts: None,
             foresight,
+        })
+    }
+
+    /// What is to be said where somebody held it before.
+    fn held_already(&self, workload: &str) -> Option<QuarantineOffer> {
+        let quarantines = self.policy.quarantines();
+        let mut held = quarantines.held.into_iter();
+        let held = held.find(|held| held.workload == workload)?;
+        let lift = format!("ringfence quarantine lift {workload}");
+        Some(QuarantineOffer {
+            for_s: held.until_ts.0.saturating_sub(held.since_ts.0) / NS_PER_S,
+            workload: held.workload,
+            addresses: Vec::new(),
+            command: lift.clone(),
+            same: lift,
+            held_until_ts: Some(held.until_ts),
+            foresight: Foresight::default(),
         })
     }
 }

@@ -318,6 +318,12 @@ fn a_finding_is_held_against_history_and_answered_by_a_quarantine_in_one_command
         "{}",
         said.note
     );
+    // It is not offered again.
+    let report: FindingReport = client.get(&format!("/v1/watch/finding?id={}", chain.id));
+    let offer = report.quarantine.unwrap();
+    assert_eq!(offer.held_until_ts, Some(held.held.until_ts));
+    assert_eq!(report.next.last(), Some(&offer.command));
+    assert_eq!(offer.command, "ringfence quarantine lift web-1");
     let nobody = QuarantineRequest {
         finding: Some(4711),
         ..request

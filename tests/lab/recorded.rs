@@ -69,9 +69,9 @@ fn a_recorded_day_passes_and_a_recorded_attack_is_stopped() {
     story.learn();
     story.promote("test", &[]);
     story.learn_what_is_usual();
-    story.be_attacked_in_test();
+    let finding = story.be_attacked_in_test();
     story.be_attacked_in_enforce();
-    story.quarantine();
+    story.quarantine(&finding);
     appliance.finish();
 }
 
@@ -163,8 +163,8 @@ impl Story<'_> {
         assert_eq!(self.flows(would_be_denied), [Value::Null; 0]);
     }
 
-    /// While the segments are in test everything passes, and what would not is told.
-    fn be_attacked_in_test(&self) {
+    /// While the segments are in test everything passes, and what would not is told. The number of the finding.
+    fn be_attacked_in_test(&self) -> String {
         self.play(&self.attack);
         let open = ["watch", "list", "--open", "--severity", "medium"];
         let found = self.until(&open, 0, &["tcp/135"]);
@@ -180,6 +180,7 @@ impl Story<'_> {
         let whole = ["8 flows, were it", "1.59 KiB", "892 B", "229 B", "152 B"];
         let refused = self.until(&readiness, 1, &whole);
         assert_golden("recorded-lab-6-readiness.txt", &refused.stdout);
+        id
     }
 
     fn be_attacked_in_enforce(&self) {
@@ -210,19 +211,13 @@ impl Story<'_> {
         assert!(seen.contains("deny"), "{explained}");
     }
 
-    fn quarantine(&self) {
-        let dry = ["quarantine", "desk-1", "--for", "1h", "--dry-run"];
-        let dry = self.appliance.cli(&dry).must();
+    /// Holds the host of the finding, as the finding says.
+    fn quarantine(&self, finding: &str) {
+        let hold = ["watch", "quarantine", finding];
+        let dry = self.appliance.cli(&[&hold[..], &["--dry-run"]].concat());
+        let dry = dry.must();
         let out = "[[rule]]\nname = \"quarantine:desk-1:out\"\ntier = \"guardrail\"";
         assert!(dry.stdout.contains(out), "{dry}");
-        let hold = [
-            "quarantine",
-            "desk-1",
-            "--for",
-            "1h",
-            "-m",
-            "psexec from it",
-        ];
         let held = self.appliance.cli(&hold).must();
         assert_golden("recorded-lab-8-quarantine.txt", &held.stdout);
         self.play(&self.attack);
@@ -236,6 +231,8 @@ impl Story<'_> {
             [Value::Null; 0],
             "nothing of it passes now"
         );
+        let shown = self.appliance.cli(&["watch", "show", finding]).must();
+        assert_golden("recorded-lab-9-acknowledged.txt", &shown.stdout);
         let _ = self.appliance.cli(&["policy", "log", "--verify"]).must();
     }
 }

@@ -430,6 +430,9 @@ pub struct QuarantineOffer {
     pub command: String,
     /// The same without the finding.
     pub same: String,
+    /// Until when it is held already; then `command` and `same` let it go, and nothing is foreseen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until_ts: Option<Ts>,
     /// What it would cut of what history saw in the last day, the finding's own traffic included.
     pub foresight: Foresight,
 }

@@ -230,6 +230,7 @@ fn report() -> FindingReport {
             for_s: 3_600,
             command: "ringfence watch quarantine 17".to_owned(),
             same: "ringfence quarantine web-1 --for 1h -m 'finding 17'".to_owned(),
+            held_until_ts: None,
             foresight: foresight("quarantine:web-1:out"),
         }),
         no_quarantine: None,
@@ -286,6 +287,21 @@ fn no_findings_while_learning_is_said_to_be_so() {
 #[test]
 fn a_chain_is_shown_with_its_path_its_cut_and_what_to_do() {
     check("watch-show", &print::report(&report()));
+}
+
+#[test]
+fn a_finding_whose_host_is_held_offers_to_let_it_go() {
+    let mut shown = report();
+    let lift = "ringfence quarantine lift web-1".to_owned();
+    shown.cut = None;
+    shown.no_cut = Some("the policy in force already denies it: web-1 -> db-1 ssh".to_owned());
+    shown.quarantine = shown.quarantine.map(|offer| QuarantineOffer {
+        command: lift.clone(),
+        held_until_ts: Some(ago(0)),
+        ..offer
+    });
+    shown.next = vec![lift];
+    check("watch-show-held", &print::report(&shown));
 }
 
 #[test]

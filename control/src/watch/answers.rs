@@ -273,10 +273,12 @@ impl App {
 /// Commands to go on with.
 fn next_steps(finding: &Finding, offer: Option<&QuarantineOffer>, has_cut: bool) -> Vec<String> {
     let id = finding.id;
-    let mut next: Vec<String> = offer
-        .map(|offer| offer.command.clone())
-        .into_iter()
-        .collect();
+    let command = |offer: Option<&QuarantineOffer>| offer.map(|offer| offer.command.clone());
+    let (held, new) = match offer {
+        Some(offer) if offer.held_until_ts.is_some() => (Some(offer), None),
+        offer => (None, offer),
+    };
+    let mut next: Vec<String> = command(new).into_iter().collect();
     if has_cut {
         next.push(format!("ringfence watch draft {id} > draft.toml"));
         next.push("ringfence policy check draft.toml".to_owned());
@@ -291,6 +293,9 @@ fn next_steps(finding: &Finding, offer: Option<&QuarantineOffer>, has_cut: bool)
         ));
     }
     next.push(format!("ringfence history talkers {end} --since 1d"));
-    next.push(format!("ringfence watch ack {id} -m 'who looks at it'"));
+    if finding.state == FindingState::Open {
+        next.push(format!("ringfence watch ack {id} -m 'who looks at it'"));
+    }
+    next.extend(command(held));
     next
 }

@@ -192,6 +192,12 @@ pub fn report(report: &FindingReport) -> Page {
 
 /// The quarantine that is ready, and what it would cut.
 fn offered(page: &mut Page, offer: &QuarantineOffer) {
+    if let Some(until) = offer.held_until_ts {
+        let text = format!("{} is held until {} UTC", offer.workload, clock(until));
+        page.field(Tone::Good, "quarantine", text);
+        page.field(Tone::Plain, "let it go", &offer.command);
+        return;
+    }
     let time = span(offer.for_s * NS_PER_S);
     let addresses = offer.addresses.join(", ");
     let text = format!("hold {} ({addresses}) for {time}", offer.workload);
