@@ -70,7 +70,8 @@ fn a_held_workload_is_cut_off_at_once_but_for_what_is_allowed_and_let_go_in_time
     let result = hold(client, "web-1", 1, &["icmp/echo"]).unwrap();
     assert_eq!(result.addresses, ["10.0.1.10"]);
     assert_eq!(result.applied.unwrap().epoch, 2);
-    assert_eq!(dataplane.image().epoch(), 2, "the cores have it");
+    // A machine that took its second for this has let it go already.
+    assert!(dataplane.image().epoch() >= 2, "the cores have it");
     client.wait("let go", |s| s.policy.epoch == 3);
     assert_eq!(verdict(client, "postgres"), Action::Allow);
     let in_force: PolicyInForce = client.get("/v1/policy");

@@ -22,6 +22,9 @@ const OUTSIDE: &str = "out0s";
 /// The longest frame of that wire; a recording on the sending host has longer ones, from before they were cut.
 const WIRE: &str = "frame.len <= 1514";
 
+/// What is recorded of the day. The hosts of the lab speak as well, unasked (neighbour and router discovery).
+const RECORDED: &str = "tcp";
+
 /// Where desk-1 and dc-1 are in the recorded attack.
 const DESK: &str = "192.168.10.31";
 const DOMAIN_CONTROLLER: &str = "192.168.10.10";
@@ -121,7 +124,7 @@ impl Story<'_> {
 
     fn observe(&self) {
         self.play(&self.day);
-        let matrix = ["history", "matrix", "--since", "1h", "--filter", "tcp"];
+        let matrix = ["history", "matrix", "--since", "1h", "--filter", RECORDED];
         // All of it, and not only its beginning.
         let whole = ["5.96 KiB", "3.18 KiB", "2.52 KiB"];
         let matrix = self.until(&matrix, 0, &whole);
@@ -134,10 +137,11 @@ impl Story<'_> {
     fn learn(&self) {
         let draft = self.lab.directory().join("draft.toml");
         let draft = draft.display().to_string();
-        let suggest = ["policy", "suggest", "--since", "1h", "--out", &draft];
+        let seen = ["--since", "1h", "--filter", RECORDED];
+        let suggest = [&["policy", "suggest", "--out", &draft], &seen[..]].concat();
         let suggested = self.appliance.cli(&suggest).must();
         assert_golden("recorded-lab-2-suggest.txt", &suggested.stdout);
-        let simulate = ["policy", "simulate", &draft, "--since", "1h", "--enforce"];
+        let simulate = [&["policy", "simulate", &draft, "--enforce"], &seen[..]].concat();
         let simulated = self.appliance.cli(&simulate).must();
         assert_golden("recorded-lab-3-simulate.txt", &simulated.stdout);
         let apply = ["policy", "apply", &draft, "-m", "from a day's work"];
