@@ -14,8 +14,9 @@ mod flows;
 mod nfdump;
 
 use api::filter::Filter;
+use api::history::Conversation;
 use flows::{END_NS, Generator, START_NS};
-use history::{EmbeddedHistory, EmbeddedOptions, History, Retention, Selection};
+use history::{EmbeddedHistory, EmbeddedOptions, History, HistoryError, Retention, Selection};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -148,6 +149,19 @@ fn ingest(history: &EmbeddedHistory, arguments: &Arguments) {
     );
 }
 
+/// How many conversations are handed over.
+fn counted(
+    ask: impl FnOnce(&mut dyn FnMut(Conversation) -> ControlFlow<()>) -> Result<(), HistoryError>,
+) -> usize {
+    let mut read = 0;
+    let asked = ask(&mut |_| {
+        read += 1;
+        ControlFlow::Continue(())
+    });
+    asked.expect("conversations");
+    read
+}
+
 fn questions(
     history: &EmbeddedHistory,
     only: Option<&str>,
@@ -193,26 +207,10 @@ fn questions(
         history.series(&all, 300).expect("series").len()
     });
     ask("conversations", &mut || {
-        let mut read = 0;
-        let mut each = |_| {
-            read += 1;
-            ControlFlow::Continue(())
-        };
-        history
-            .conversations(&all, &mut each)
-            .expect("conversations");
-        read
+        counted(|each| history.conversations(&all, each))
     });
     ask("to-add-up", &mut || {
-        let mut read = 0;
-        let mut each = |_| {
-            read += 1;
-            ControlFlow::Continue(())
-        };
-        history
-            .conversations_to_add_up(&all, &mut each)
-            .expect("conversations");
-        read
+        counted(|each| history.conversations_to_add_up(&all, each))
     });
     ask("coverage", &mut || {
         history.coverage(&all).expect("coverage");
