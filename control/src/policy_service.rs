@@ -85,6 +85,8 @@ struct Current {
     unusable: Option<String>,
     in_force: Option<InForce>,
     last_epoch: u64,
+    /// Number of the link over which a policy was adopted last.
+    adopted_link: u64,
     revert: RevertClock,
     /// What is due is not tried before this: an attempt has failed.
     retry: Option<Instant>,
@@ -593,6 +595,7 @@ impl PolicyService {
         };
         tracing::info!(epoch = result.epoch, revision = %result.revision, "policy adopted");
         current.state = Some(PolicyState::Adopted);
+        current.adopted_link = adoption.map_or(current.adopted_link, |a| a.link);
         current.refused = None;
         current.unusable = None;
         current.adoption_us = adoption_us;

@@ -11,10 +11,11 @@ pub const CTRL_C: &[u8] = b"\x03";
 /// typed at the terminal; its standard output is what the screen gets.
 #[must_use]
 pub fn on_terminal(command: &[&str]) -> Command {
+    // `exec`: Ctrl-C reaches the command alone, not a shell around it too.
     let quoted: Vec<String> = command.iter().map(|word| quoted(word)).collect();
     let mut script = words(&["script", "--quiet", "--return", "--command"]);
     script
-        .arg(quoted.join(" "))
+        .arg(format!("exec {}", quoted.join(" ")))
         .arg("/dev/null")
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn what_runs_on_it_has_a_terminal_and_is_interrupted_by_ctrl_c() {
         let directory = tempfile::tempdir().expect("a directory");
-        let ask = "test -t 2 && echo yes; trap 'exit 7' INT; while :; do sleep 0.05; done";
+        let ask = "trap 'exit 7' INT; test -t 2 && echo yes; while :; do sleep 0.05; done";
         let mut command = on_terminal(&["sh", "-c", ask]);
         let mut asked = Background::start(&mut command, directory.path().join("log"));
         assert!(

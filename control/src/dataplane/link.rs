@@ -27,6 +27,8 @@ pub struct Adoption {
     pub preparation_ns: u64,
     /// From then to the last core's adoption, nanoseconds.
     pub adoption_ns: u64,
+    /// Number of the link that told it, as [`Dataplane::links`] counts.
+    pub link: u64,
 }
 
 /// Why an image was not adopted.
@@ -403,10 +405,12 @@ impl Talk {
                 published_to_adopted_ns,
                 ..
             } => {
+                let link = self.dataplane.links();
                 self.answer(Ok(Adoption {
                     workers,
                     preparation_ns: received_to_published_ns,
                     adoption_ns: published_to_adopted_ns,
+                    link,
                 }))?;
             }
             Message::Refused { code, sentence, .. } => {

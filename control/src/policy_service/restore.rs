@@ -26,7 +26,7 @@ impl PolicyService {
                 event = events.recv() => match event {
                     None => return,
                     Some(LinkEvent::InForce { link, epoch, image_hash }) => {
-                        self.compare(epoch, hex(&image_hash)).await;
+                        self.compare(link, epoch, hex(&image_hash)).await;
                         self.compared_links.send_replace(link);
                         self.act_at_once();
                     }
@@ -41,15 +41,19 @@ impl PolicyService {
         }
     }
 
-    /// Compares what the dataplane has with what it should have, and brings it there.
-    async fn compare(&self, epoch: u64, image_hash: String) {
+    /// Compares what the dataplane had when the link came up with what it should have, and brings it there.
+    async fn compare(&self, link: u64, epoch: u64, image_hash: String) {
         let _busy = self.busy.lock().await;
-        let wanted = {
+        let (wanted, is_older) = {
             let mut current = lock(&self.current);
             // Epochs rise across restarts of either side.
             current.last_epoch = current.last_epoch.max(epoch);
-            current.record.clone()
+            (current.record.clone(), current.adopted_link == link)
         };
+        if is_older {
+            // What was due has been published over this link before what it told was looked at.
+            return self.apply_first_file().await;
+        }
         let has = |record: &PolicyRecord| record.epoch == epoch && record.image_hash == image_hash;
         let pending = lock(&self.store).pending().ok().flatten();
         if let Some(pending) = pending {
