@@ -380,14 +380,8 @@ impl Talk {
                         what: "Region without its descriptor",
                     });
                 };
-                let region = Region::open(descriptor)?;
-                let header = region.header();
-                if header.region_bytes != bytes || header.boot_id != hello.boot_id {
-                    return Err(Ended::Unexpected {
-                        what: "Region of another size or start",
-                    });
-                }
-                self.take_region(region, hello).await?;
+                self.take_region(Region::open(descriptor)?, bytes, hello)
+                    .await?;
             }
             Message::PolicyInForce { epoch, image_hash } => {
                 self.in_force_told = true;
@@ -446,7 +440,13 @@ impl Talk {
     }
 
     /// Begins to read a region; one that is being read already goes on.
-    async fn take_region(&self, region: RegionView, hello: Hello) -> Result<(), Ended> {
+    async fn take_region(&self, region: RegionView, bytes: u64, hello: Hello) -> Result<(), Ended> {
+        let header = region.header();
+        if header.region_bytes != bytes || header.boot_id != hello.boot_id {
+            return Err(Ended::Unexpected {
+                what: "Region of another size or start",
+            });
+        }
         let dataplane = &self.dataplane;
         let same = {
             let mut state = dataplane.state();
