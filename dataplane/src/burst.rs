@@ -37,7 +37,7 @@ pub(crate) struct Packet {
     /// Place in the burst.
     pub(crate) index: u8,
     /// Nothing about the packet itself asks for more than counting it in its flow.
-    is_simple: bool,
+    pub(crate) is_simple: bool,
     /// Its headers have been read.
     has_headers: bool,
     /// It has an IP header, and so a flow.
@@ -309,13 +309,19 @@ impl Core {
         let mut passed = Passed::default();
         let mut permitted = 0;
         let mut dropped: Places = 0;
+        let foldable = self.foldable(&scratch.foreseen);
         for (index, frame) in frames.iter().enumerate().take(BURST_MAX) {
             let packet = &scratch.packets[index];
             let is_passed = packet.is_simple
                 && self
                     .flows
                     .pass(&gate, packet.likely, &packet.seen, packet.now, &mut passed);
-            if !is_passed {
+            if is_passed {
+                continue;
+            }
+            if foldable >> index & 1 == 1 && self.folds(packet, &scratch.foreseen, ingress) {
+                dropped |= 1 << index;
+            } else {
                 permitted += self.count_passed(&mut passed);
                 let goes_on = self.decide_one(scratch, frame, index, ingress);
                 permitted += u64::from(goes_on);
@@ -379,7 +385,7 @@ impl Core {
         packets
     }
 
-    fn count_drop(&mut self, packet: &Packet, reason: Reason, ingress: Ingress) {
+    pub(crate) fn count_drop(&mut self, packet: &Packet, reason: Reason, ingress: Ingress) {
         // What a mirror port shows has ended here already; the verdict stands in the record.
         if ingress.egress.is_some() {
             self.counters.drops[reason.index()] += 1;

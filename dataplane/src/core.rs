@@ -8,6 +8,7 @@ use crate::config::{
 };
 use crate::exception::{Condition, ExceptionTable};
 use crate::export::RecordSink;
+use crate::fold::Answered;
 use crate::port::BURST_MAX;
 use crate::stages::StageWatch;
 use crate::token_bucket::TokenBucket;
@@ -110,6 +111,7 @@ pub struct Core {
     pub(crate) policy_adopted_ns: u64,
     /// So many further bursts are looked through for flows that an older policy decided.
     pub(crate) unsettled_bursts: u32,
+    pub(crate) answered: Option<Answered>,
     pub(crate) exceptions: ExceptionTable,
     pub(crate) options: CoreOptions,
     pub(crate) counters: CoreCounters,
@@ -195,6 +197,7 @@ impl Core {
             policy,
             policy_adopted_ns: 0,
             unsettled_bursts: 0,
+            answered: None,
             exceptions: ExceptionTable::new(exception, pass),
             options: core_options(&config.config),
             counters: CoreCounters::new(),

@@ -58,6 +58,13 @@ impl ExceptionTable {
         !self.rows.force.is_empty() && self.rows.force.iter().any(|forced| is(*forced, condition))
     }
 
+    /// Whether a test switch forces any condition.
+    #[inline]
+    #[must_use]
+    pub fn is_any_forced(&self) -> bool {
+        !self.rows.force.is_empty()
+    }
+
     /// Whether a policy adopted at `adopted_ns` is too old at `now`.
     #[inline]
     #[must_use]

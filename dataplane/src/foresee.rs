@@ -48,6 +48,11 @@ impl Default for Foreseen {
 }
 
 impl Foreseen {
+    /// The packets that had no entry when the burst began.
+    pub(crate) const fn without_entry(&self) -> Places {
+        self.new
+    }
+
     /// The ends of the flow that a packet would open, as they were when the burst began.
     #[inline]
     pub(crate) fn ends_of_new(&self, packet: &Packet) -> Option<&Ends> {

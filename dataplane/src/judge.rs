@@ -422,7 +422,7 @@ fn verdict_of(decision: &Decision) -> Verdict {
     }
 }
 
-fn denial_reason(decision: &Decision) -> Reason {
+pub(crate) fn denial_reason(decision: &Decision) -> Reason {
     match (decision.enforced_source, decision.enforced) {
         (VerdictSource::NoPolicy, _) => Reason::NoPolicy,
         (VerdictSource::Exception, _) => Reason::PolicyStale,

@@ -21,6 +21,7 @@ pub mod core;
 pub mod dpdk_port;
 pub mod exception;
 pub mod export;
+mod fold;
 mod foresee;
 pub mod handover;
 pub mod idle;

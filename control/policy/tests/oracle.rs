@@ -33,6 +33,7 @@ proptest! {
             let tables = image.evaluate(&src, &dst, &service);
             let rules = reference::evaluate(&image, &src, &dst, &service);
             prop_assert_eq!(tables, rules, "{:?} to {:?} {:?}\n{}", src, dst, service, text);
+            prop_assert_eq!(image.answer(image.question(&src, &dst, &service)), rules);
             prop_assert!(image.loads(&src, &dst, &service) <= image.loads_max());
         }
     }

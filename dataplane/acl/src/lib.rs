@@ -23,8 +23,8 @@ pub use burst::{Asked, BURST_KEYS};
 pub use error::ImageError;
 pub use explain::{End, Explanation, RuleMatch, Standing};
 pub use image::{
-    IdentityId, Limit, PolicyImage, PortRange, Prefix, Rule, RuleIndex, Segment, SegmentIndex,
-    ServiceEntry, Workload,
+    IdentityId, Limit, PolicyImage, PortRange, Prefix, Question, Rule, RuleIndex, Segment,
+    SegmentIndex, ServiceEntry, Workload,
 };
 
 /// What a packet asks of the responder.

@@ -229,9 +229,21 @@ impl Tables {
         key: u16,
         loads: &mut impl LoadCount,
     ) -> Option<&Decision> {
+        let class = self.service_class(proto, key, loads)?;
+        self.decide_class(src, dst, class, loads)
+    }
+
+    /// The same for a class of services: 7 loads at most.
+    #[inline(always)]
+    pub(crate) fn decide_class(
+        &self,
+        src: u32,
+        dst: u32,
+        class: u32,
+        loads: &mut impl LoadCount,
+    ) -> Option<&Decision> {
         let source = get(&self.identities, src, loads)?.source;
         let destination = get(&self.identities, dst, loads)?.destination;
-        let class = self.service_class(proto, key, loads)?;
         let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
         let block = get(&self.pair_index, source * self.pair_stride + block, loads)?;
         let row_set = get(&self.pair_blocks, block * PAIR_BLOCK + column, loads)?;

@@ -191,6 +191,13 @@ impl FlowCache {
         }
     }
 
+    /// Initiator in [`FlowCache::ends_of_new`].
+    #[inline(always)]
+    #[must_use]
+    pub fn initiator_of_new(&self, key: &FlowKey, sender: Side, facts: &PacketFacts) -> Side {
+        self.initiator(key, sender, &facts.transport).0
+    }
+
     /// Who opened the flow, judged by its first packet.
     #[inline(always)]
     fn initiator(

@@ -90,6 +90,8 @@ pub(crate) struct Aggregate {
     destination: [u8; 16],
     identities: [u32; 2],
     protocols: u32,
+    /// Port and protocol that `ports` has seen last, 0 before the first.
+    port_last: u32,
     flags: [u16; 2],
     port_low: u16,
     port_high: u16,
@@ -141,6 +143,7 @@ impl Aggregate {
         destination: [0; 16],
         identities: [0; 2],
         protocols: 0,
+        port_last: 0,
         flags: [0; 2],
         port_low: u16::MAX,
         port_high: 0,
@@ -161,6 +164,7 @@ impl Aggregate {
         self.since_ns = now;
         self.last_ns = now;
         self.protocols = 0;
+        self.port_last = 0;
         self.flags = [0; 2];
         self.port_low = u16::MAX;
         self.port_high = 0;
@@ -179,9 +183,14 @@ impl Aggregate {
         self.packets[0] + self.packets[1]
     }
 
-    /// Adds one flow; `hashes` of its destination and of its port.
-    #[inline]
-    pub(crate) fn add(&mut self, folded: &Folded, hashes: [u32; 2]) {
+    /// Adds one flow; with the hash of its destination, and how a port is hashed with its protocol.
+    #[inline(always)]
+    pub(crate) fn add(
+        &mut self,
+        folded: &Folded,
+        destination: u32,
+        hash_of_port: impl FnOnce(u32) -> u32,
+    ) {
         if self.flows == 0 {
             self.first_ns = folded.first_ns;
             self.ingress_port = folded.ingress_port;
@@ -205,11 +214,13 @@ impl Aggregate {
         self.proto = folded.proto;
         self.is_ipv6 = folded.is_ipv6;
         self.protocols |= protocol_bit(folded.proto);
-        self.destinations.add(hashes[0]);
-        if folded.port != 0 {
+        self.destinations.add(destination);
+        let port = u32::from(folded.port) | u32::from(folded.proto) << 16;
+        if folded.port != 0 && port != self.port_last {
+            self.port_last = port;
             self.port_low = self.port_low.min(folded.port);
             self.port_high = self.port_high.max(folded.port);
-            self.ports.add(hashes[1]);
+            self.ports.add(hash_of_port(port));
         }
     }
 

@@ -48,6 +48,16 @@ impl Budget {
     /// Takes one record, if there is one left. A clock that steps back gives nothing.
     #[inline]
     pub(crate) const fn take(&mut self, pace: Pace, now: u64) -> bool {
+        let enough = self.has(pace, now);
+        if enough {
+            self.credit_ns -= pace.record_ns;
+        }
+        enough
+    }
+
+    /// Whether there is one left. To ask twice at one time is to ask once.
+    #[inline]
+    pub(crate) const fn has(&mut self, pace: Pace, now: u64) -> bool {
         let gained = now.saturating_sub(self.filled_ns);
         self.filled_ns = now;
         let credit = self.credit_ns.saturating_add(gained);
@@ -56,11 +66,7 @@ impl Budget {
         } else {
             pace.burst_ns
         };
-        let enough = self.credit_ns >= pace.record_ns;
-        if enough {
-            self.credit_ns -= pace.record_ns;
-        }
-        enough
+        self.credit_ns >= pace.record_ns
     }
 }
 

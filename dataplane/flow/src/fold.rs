@@ -36,6 +36,54 @@ pub struct Attempt<'a> {
     pub dropped: Option<Reason>,
 }
 
+impl Attempt<'_> {
+    /// What an aggregate counts of it.
+    #[inline(always)]
+    fn folded(&self, now: u64) -> Folded {
+        let Attempt {
+            key,
+            sender,
+            facts,
+            decision,
+            ..
+        } = *self;
+        let ends = [decision.src_identity, decision.dst_identity];
+        let flags = match facts.transport {
+            TransportFacts::Tcp { flags, .. } => flags,
+            _ => 0,
+        };
+        let ip_bytes = u64::from(facts.ip_bytes);
+        let is_dropped = u64::from(self.dropped.is_some());
+        Folded {
+            key: SourceKey {
+                source: address_words(key.address(sender)),
+                class: Class {
+                    rule_id: decision.rule_id,
+                    pending_rule_id: decision.pending_rule_id,
+                    decision: Packed::new(decision).0,
+                    context: key.context(),
+                },
+            },
+            destination: key.address(sender.other()),
+            port: port_to(key, sender.other()),
+            proto: key.proto(),
+            is_ipv6: facts.ipv6,
+            is_refused: false,
+            packets: [1, 0],
+            bytes: [ip_bytes, 0],
+            dropped_packets: is_dropped,
+            dropped_bytes: is_dropped * ip_bytes,
+            drop_reason: self.dropped.map_or(0, Reason::byte),
+            flags: [flags, 0],
+            first_ns: now,
+            last_ns: now,
+            epoch: self.epoch,
+            identities: from_sender(ends, sender == self.initiator),
+            ingress_port: self.ingress_port,
+        }
+    }
+}
+
 const fn port_to(key: &FlowKey, receiver: Side) -> u16 {
     if has_ports(key) {
         key.port(receiver)
@@ -60,48 +108,40 @@ impl FlowCache {
         if self.scans.is_off() {
             return false;
         }
-        let Attempt {
-            key,
-            sender,
-            facts,
-            decision,
-            ..
-        } = *attempt;
-        let ends = [decision.src_identity, decision.dst_identity];
-        let flags = match facts.transport {
-            TransportFacts::Tcp { flags, .. } => flags,
-            _ => 0,
-        };
-        let ip_bytes = u64::from(facts.ip_bytes);
-        let is_dropped = u64::from(attempt.dropped.is_some());
-        let folded = Folded {
-            key: SourceKey {
-                source: address_words(key.address(sender)),
-                class: Class {
-                    rule_id: decision.rule_id,
-                    pending_rule_id: decision.pending_rule_id,
-                    decision: Packed::new(decision).0,
-                    context: key.context(),
-                },
-            },
-            destination: key.address(sender.other()),
-            port: port_to(key, sender.other()),
-            proto: key.proto(),
-            is_ipv6: facts.ipv6,
-            is_refused: false,
-            packets: [1, 0],
-            bytes: [ip_bytes, 0],
-            dropped_packets: is_dropped,
-            dropped_bytes: is_dropped * ip_bytes,
-            drop_reason: attempt.dropped.map_or(0, Reason::byte),
-            flags: [flags, 0],
-            first_ns: now,
-            last_ns: now,
-            epoch: attempt.epoch,
-            identities: from_sender(ends, sender == attempt.initiator),
-            ingress_port: attempt.ingress_port,
-        };
-        self.scans.fold_denied(&folded, now, sink)
+        self.scans.fold_denied(&attempt.folded(now), now, sink)
+    }
+
+    /// Whether any attempt has been folded of late.
+    #[inline]
+    #[must_use]
+    pub fn is_folding(&self) -> bool {
+        self.scans.has_last()
+    }
+
+    /// Whether the attempt folded last came from this end of a key, so that
+    /// [`FlowCache::fold_again`] is worth asking.
+    #[inline(always)]
+    #[must_use]
+    pub fn folds_from(&self, key: &FlowKey, sender: Side) -> bool {
+        self.scans.was_last(address_words(key.address(sender)))
+    }
+
+    /// The same as [`FlowCache::fold_denied`] where the attempt folded last had the same sender and
+    /// decision, and its sender may still have no record: with less to look for. False, and nothing is
+    /// counted, in any other case.
+    ///
+    /// # Bounded work
+    /// One line.
+    #[inline]
+    pub fn fold_again(&mut self, attempt: &Attempt<'_>, now: u64) -> bool {
+        let folded = attempt.folded(now);
+        match self.scans.again(&folded.key, attempt.epoch, now) {
+            Some(line) => {
+                self.scans.add_told(line, &folded);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Folds a permitted flow that ends without ever having been answered by more than a reset,

@@ -83,6 +83,8 @@ pub(crate) struct ScanTable {
     core_budget: Budget,
     next_id: u64,
     hand: usize,
+    /// The line that an attempt was added to last; none where there was none.
+    last: usize,
     worker: u8,
     pub(crate) counters: ScanCounters,
 }
@@ -122,6 +124,7 @@ impl ScanTable {
             core_budget: Budget::full(core_pace, 0),
             next_id: 1,
             hand: 0,
+            last: usize::MAX,
             worker,
             counters: ScanCounters::default(),
         })
@@ -165,10 +168,41 @@ impl ScanTable {
             {
                 return false;
             }
-            Some(line) => self.add(line, folded, sink),
+            Some(line) => {
+                self.last = line;
+                self.add(line, folded, sink);
+            }
             None => self.add_to_rest(folded, now, sink),
         }
         true
+    }
+
+    /// Whether the attempt added last is still remembered.
+    #[inline(always)]
+    pub(crate) fn has_last(&self) -> bool {
+        self.lines.get(self.last).is_some_and(|line| line.in_use)
+    }
+
+    /// Whether the attempt added last was one of this source.
+    #[inline(always)]
+    pub(crate) fn was_last(&self, source: [u64; 2]) -> bool {
+        let last = self.lines.get(self.last);
+        last.is_some_and(|line| line.in_use && line.key.source == source)
+    }
+
+    /// The line that the attempt added last went to, where the next one goes there as well: it has the
+    /// same key and policy, and its source may still have no record.
+    #[inline(always)]
+    pub(crate) fn again(&mut self, key: &SourceKey, epoch: u64, now: u64) -> Option<usize> {
+        let (number, way) = (self.last / WAYS, self.last % WAYS);
+        let line = self.lines.get_mut(self.last)?;
+        let is_same = line.in_use && line.key == *key && line.aggregate.epoch == epoch;
+        if !is_same || line.budget.has(self.pace, now) {
+            return None;
+        }
+        let votes = &mut self.buckets.get_mut(number)?.votes[way];
+        *votes = votes.saturating_add(1);
+        Some(self.last)
     }
 
     /// The line to fold a permitted flow into that ended unanswered; `None` where its source may have
@@ -297,13 +331,19 @@ impl ScanTable {
             self.tell(line, FlowEndReason::ActiveTimeout, sink);
             self.lines[line].aggregate.epoch = folded.epoch;
         }
-        let [low, high] = crate::aggregate::address_words(folded.destination);
-        let port = u64::from(folded.port) | u64::from(folded.proto) << 16;
-        let hashes = [
-            half(self.hash.hash(&[low, high])),
-            half(self.hash.hash(&[port, 1])),
-        ];
-        self.lines[line].aggregate.add(folded, hashes);
+        self.add_told(line, folded);
+    }
+
+    /// Adds a flow to a line that has nothing of another policy.
+    #[inline(always)]
+    pub(crate) fn add_told(&mut self, line: usize, folded: &Folded) {
+        let hash = &self.hash;
+        let destination = half(hash.hash(&crate::aggregate::address_words(folded.destination)));
+        let of_port = |port: u32| half(hash.hash(&[u64::from(port), 1]));
+        let Some(line) = self.lines.get_mut(line) else {
+            return;
+        };
+        line.aggregate.add(folded, destination, of_port);
         let packets = folded.packets[0] + folded.packets[1];
         self.counters.folded_flows += 1;
         self.counters.folded_packets += packets;

@@ -47,6 +47,17 @@ fn narrow(sources_max: u32) -> CacheOptions {
 
 /// A packet of a new flow that rule `rule_id` of `epoch` denies: folded, or a flow that is told.
 fn denied(house: &mut House, tuple: Tuple, facts: &PacketFacts, rule_id: u64, epoch: u64) -> bool {
+    attempt(house, tuple, facts, (rule_id, epoch), false)
+}
+
+/// The same; `asks_again` first whether the attempt folded last was one of the same.
+fn attempt(
+    house: &mut House,
+    tuple: Tuple,
+    facts: &PacketFacts,
+    (rule_id, epoch): (u64, u64),
+    asks_again: bool,
+) -> bool {
     let (key, sender) = FlowKey::new(&tuple, 0);
     let decision = decision(Action::Deny, rule_id);
     let attempt = Attempt {
@@ -59,6 +70,9 @@ fn denied(house: &mut House, tuple: Tuple, facts: &PacketFacts, rule_id: u64, ep
         epoch,
         dropped: Some(Reason::DeniedByRule),
     };
+    if asks_again && house.cache.fold_again(&attempt, house.now) {
+        return true;
+    }
     let records = &mut house.records;
     let mut sink = |r: &FlowRecord| records.push(*r);
     if house.cache.fold_denied(&attempt, house.now, &mut sink) {
@@ -501,6 +515,29 @@ fn play(house: &mut House, twin: &mut Twin, step: &Step) -> Option<(bool, bool)>
     }
 }
 
+/// The attempt of a step at the host that is `further` on, or its time.
+fn repeat(house: &mut House, step: &Step, further: u16, epoch: u64, asks_again: bool) {
+    match *step {
+        Step::Time(ns) => {
+            house.now += ns;
+            house.sweep(u32::MAX);
+        }
+        Step::Attempt {
+            source,
+            rule,
+            host,
+            port,
+            bytes,
+        } => {
+            let to = 100_000 + host + u32::from(further);
+            let t = tuple(1 + source, 5, to, port + further % 3, UDP);
+            if house.find(t).is_none() {
+                attempt(house, t, &plain(bytes), (rule, epoch), asks_again);
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn each_source_is_told_to_the_packet(steps in prop::collection::vec(step(4, 2), 1..600)) {
@@ -517,6 +554,25 @@ proptest! {
         prop_assert_eq!(house.cache.packets_cached(), 0);
         prop_assert_eq!(sums(&house), twin.folded);
         prop_assert_eq!(house.cache.counters().scan_sources, 0);
+    }
+
+    #[test]
+    fn folding_again_is_folding(
+        steps in prop::collection::vec((step(3, 2), 1_usize..20, 1_u64..3), 1..200),
+    ) {
+        let mut houses = [House::new(&narrow(16)), House::new(&narrow(16))];
+        for (step, times, epoch) in &steps {
+            for n in 0..*times {
+                for (house, asks_again) in houses.iter_mut().zip([false, true]) {
+                    repeat(house, step, u16::try_from(n).unwrap(), *epoch, asks_again);
+                    check(house);
+                }
+            }
+        }
+        houses.iter_mut().for_each(House::flush);
+        let [plain, again] = houses;
+        prop_assert_eq!(format!("{:?}", plain.records), format!("{:?}", again.records));
+        prop_assert_eq!(plain.cache.counters(), again.cache.counters());
     }
 
     #[test]

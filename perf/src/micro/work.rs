@@ -42,6 +42,9 @@ pub(crate) enum Kind {
     NewFlow,
     /// UDP over IPv4, flows that a rule denies.
     Denied,
+    /// UDP over IPv4, a scan: one source, every packet to another address, denied and added to the
+    /// source's aggregate.
+    Folded,
     /// The policy alone: two IPv4 addresses and a service to a verdict.
     Policy,
     /// The policy alone, IPv6.
@@ -52,13 +55,14 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Udp,
         Self::Tcp,
         Self::Udp6,
         Self::Vlan,
         Self::NewFlow,
         Self::Denied,
+        Self::Folded,
         Self::Policy,
         Self::Policy6,
         Self::Record,
@@ -73,6 +77,7 @@ impl Kind {
             Self::Vlan => "vlan",
             Self::NewFlow => "new-flow",
             Self::Denied => "denied",
+            Self::Folded => "folded",
             Self::Policy => "policy",
             Self::Policy6 => "policy6",
             Self::Record => "record",
@@ -134,9 +139,14 @@ fn frame(kind: Kind, flow: u32, back: bool) -> Vec<u8> {
         [prefix | u128::from(flow), server].map(|end| end.to_be_bytes().to_vec())
     } else {
         frame.extend([8, 0, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
-        [0x0a00_0000 + flow, 0x0af0_0001].map(|end| end.to_be_bytes().to_vec())
+        let (client, server) = match kind {
+            Kind::Folded => (0, 1 + flow),
+            _ => (flow, 1),
+        };
+        [0x0a00_0000 + client, 0x0af0_0000 + server].map(|end| end.to_be_bytes().to_vec())
     };
-    let mut ports = [20_000, if kind == Kind::Denied { 23 } else { 5000_u16 }];
+    let is_denied = matches!(kind, Kind::Denied | Kind::Folded);
+    let mut ports = [20_000, if is_denied { 23 } else { 5000_u16 }];
     if back {
         ends.reverse();
         ports.reverse();
@@ -208,11 +218,13 @@ fn process(kind: Kind) -> Result<u64, String> {
     let mut next_burst = || {
         let frame_of = |position: u32| {
             // A denied flow stays silent behind us, and a new one has had no answer yet.
-            let back = position / FLOWS % 2 == 1 && !matches!(kind, Kind::Denied | Kind::NewFlow);
+            let is_answered = !matches!(kind, Kind::Denied | Kind::Folded | Kind::NewFlow);
+            let back = is_answered && position / FLOWS % 2 == 1;
             // Odd, so that in a power of two every flow has its turn, and out of order.
             let scattered = position.wrapping_mul(40_503);
             let flow = match kind {
                 Kind::NewFlow => scattered % (1 << 22),
+                Kind::Folded => scattered % (1 << 20),
                 _ => scattered % FLOWS,
             };
             Still(frame(kind, flow, back))
@@ -237,7 +249,7 @@ fn process(kind: Kind) -> Result<u64, String> {
     let permitted = core.counters().permitted_packets - before.permitted_packets;
     let created = core.counters().flows_created - before.flows_created;
     let expected = match kind {
-        Kind::Denied => (0, 0),
+        Kind::Denied | Kind::Folded => (0, 0),
         Kind::NewFlow => (packets, packets),
         _ => (packets, 0),
     };
