@@ -13,6 +13,9 @@ use packet::{Headers, ParseOptions, Plain, parse};
 
 /// Shares that hashes are dealt into, each some worker's.
 const SHARES: usize = 256;
+/// Tenths of the cost of judging a frame that it costs to receive it and to hand it over. Measured with
+/// frames in VXLAN (`ringfence-perf bench --only steered`): 2 to 4 carry the same, 0 and 5 less.
+const STEERING_TENTHS: usize = 3;
 /// What splitmix64 goes on by: a small number, as a test may give, is far from 0 then.
 const SPLITMIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Bytes of a VLAN tag.
@@ -33,17 +36,30 @@ pub struct Steering {
 
 type Address = [u8; 16];
 
+/// Shares that the receiver keeps, so that it is as busy as each of the others: to receive a frame and
+/// hand it over costs it [`STEERING_TENTHS`] of what judging it costs. That is 35 % of a lane of two
+/// workers, 13 % of three, 2 % of four, and none from five on.
+const fn own_shares(workers: usize) -> usize {
+    let spent = STEERING_TENTHS * (workers - 1);
+    SHARES * 10_usize.saturating_sub(spent) / (10 * workers)
+}
+
 impl Steering {
     /// Deals to `workers`, at most 256 and at least one, with the secrets of this start.
     #[must_use]
     pub fn new(config: &Config, workers: usize, secrets: [u64; 4]) -> Self {
         let workers = workers.clamp(1, SHARES);
         let options = core_options(config);
+        let own = own_shares(workers);
+        let others = (workers - 1).max(1);
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "below SHARES, which is 256"
+            reason = "below the number of workers"
         )]
-        let shares = std::array::from_fn(|share| (share * workers / SHARES) as u8);
+        let shares = std::array::from_fn(|share| match share.checked_sub(own) {
+            None => 0,
+            Some(further) => (1 + further * others / (SHARES - own)) as u8,
+        });
         Self {
             secrets: secrets.map(|drawn| secret(drawn.wrapping_add(SPLITMIX_STEP))),
             shares,
@@ -164,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_have_one_owner_and_hosts_are_spread_evenly() {
-        for workers in [1, 2, 3, 7] {
+    fn both_directions_have_one_owner_and_the_receiver_owns_less_than_the_others() {
+        for (workers, receivers) in [(1, 65_536), (2, 22_784), (3, 8_704), (4, 1_536), (7, 0)] {
             let mut steering = steering(workers);
             let mut owned = vec![0; workers];
             for host in 0..=u16::MAX {
@@ -175,9 +191,14 @@ mod tests {
                 assert_eq!(owner, steering.owner(&frame(other, one)));
                 owned[owner] += 1;
             }
-            let fair = 65_536 / workers;
-            let off = owned.iter().map(|owned| fair.abs_diff(*owned)).max();
-            assert!(off < Some(fair / 20 + 1), "{workers}: {owned:?}");
+            let fair = (65_536 - receivers) / (workers - 1).max(1);
+            let fair = |place| if place == 0 { receivers } else { fair };
+            let is_fair =
+                |(place, owned): (usize, &usize)| fair(place).abs_diff(*owned) <= fair(place) / 10;
+            assert!(
+                owned.iter().enumerate().all(is_fair),
+                "{workers}: {owned:?}"
+            );
         }
     }
 
