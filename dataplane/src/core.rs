@@ -24,6 +24,9 @@ use std::time::Duration;
 
 /// Flow entries that the sweep looks at in one round at most.
 pub const SWEEP_SLOTS_MAX: u32 = 512;
+/// Flow entries that the sweep looks at in a second at most, but for a start in arrears: an entry costs
+/// about 10 ns where all of them lie far away. A larger cache is gone over in more than a second.
+const SWEEP_SLOTS_PER_SECOND: u64 = 4 << 20;
 /// Flows told in one step when a core stops.
 const FLUSH_SLOTS: u32 = 4096;
 /// Answers that may be sent at once after a silence, as a share of a second's.
@@ -413,6 +416,12 @@ pub(crate) fn core_options(config: &Config) -> CoreOptions {
     }
 }
 
+/// A second, or as long as the entries take at [`SWEEP_SLOTS_PER_SECOND`].
+fn sweep_period_ns(flows_max: u32) -> u64 {
+    let needed = u64::from(flows_max) * flow::SWEEP_PERIOD_NS / SWEEP_SLOTS_PER_SECOND;
+    needed.max(flow::SWEEP_PERIOD_NS)
+}
+
 fn cache_options(flow: &FlowConfig, scan: &ScanConfig, worker: usize) -> CacheOptions {
     let flows_max = u32::try_from(flow.flows_max).unwrap_or(u32::MAX);
     let worker = u8::try_from(worker).unwrap_or(u8::MAX);
@@ -447,6 +456,7 @@ fn cache_options(flow: &FlowConfig, scan: &ScanConfig, worker: usize) -> CacheOp
         tcp_reuse: true,
         tcp_quality: flow.tcp_quality,
         worker,
+        sweep_period_ns: sweep_period_ns(flows_max),
         scan: ScanOptions {
             sources_max: scan.sources_max,
             records_per_second: scan.records_per_second,
