@@ -4,7 +4,7 @@
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build test demo bench bench-full fuzz setup lint clean
+.PHONY: help build test demo bench bench-build bench-full fuzz setup lint clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,10 +21,13 @@ test: setup     ## run every test; DEMO_ONCE and RINGFENCE_TRAFFIC are explained
 demo: build     ## watch real hosts talk through the appliance, and be stopped by it
 	@tests/demo/demo.sh
 
-bench: build    ## measure beside its peers for five minutes; results go to perf/results
+bench-build: build
+	$(CARGO) build --release --locked -p ringfence-dataplane -p ringfence-control -p ringfence --example records
+
+bench: bench-build ## measure beside its peers for five minutes; results go to perf/results
 	$(CARGO) run --release --locked -p ringfence-perf -- bench --results perf/results
 
-bench-full: build ## the same with every row, for an hour
+bench-full: bench-build ## the same with every row, for an hour
 	$(CARGO) run --release --locked -p ringfence-perf -- bench --profile full --results perf/results
 
 fuzz: setup     ## run every fuzz target for FUZZ_SECONDS (60) each

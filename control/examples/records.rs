@@ -10,11 +10,12 @@
 #![forbid(unsafe_code)]
 
 use abi::{FlowRecord, Region, RegionOptions};
+use control::app::Namer;
 use control::candidates::Candidates;
 use control::clock::thread_cpu_ns;
 use control::collector::{Drain, Sinks};
 use control::exporter::ExportQueues;
-use control::flow::{PortNames, StoredFlow, flow};
+use control::flow::PortNames;
 use control::history_writer::HistoryQueue;
 use control::names::{Dictionary, Registry};
 use control::recent::RecentFlows;
@@ -64,8 +65,8 @@ fn print(found: &Found, json: bool) {
     let per_s = rate(found.collect_ns + found.name_ns);
     if json {
         println!(
-            "{{\"records\":{},\"rules\":{},\"collect_ns\":{collect:.1},\"name_ns\":{name:.1},\"records_per_s\":{per_s:.0}}}",
-            found.records, found.rules
+            "{{\"records\":{},\"named\":{},\"rules\":{},\"collect_ns\":{collect:.1},\"name_ns\":{name:.1},\"records_per_s\":{per_s:.0}}}",
+            found.records, found.named, found.rules
         );
     } else {
         println!(
@@ -105,7 +106,6 @@ fn run(records: u64, rules: usize) -> Result<Found, Box<dyn std::error::Error>> 
         export: ExportQueues::default(),
     };
     let mut drain = Drain::attach(&region.view(), 1024, sinks)?;
-    let naming = registry.names().naming(1);
     let ports = PortNames(["inside0".into(), "outside0".into()].into());
     let mut found = Found {
         records: 0,
@@ -138,13 +138,13 @@ fn run(records: u64, rules: usize) -> Result<Found, Box<dyn std::error::Error>> 
             let collected = thread_cpu_ns();
             found.collect_ns += collected - began;
             while let Ok(batch) = follower.try_recv() {
-                found.named += batch
-                    .iter()
-                    .filter(|stored: &&StoredFlow| {
-                        let named = black_box(flow(stored, &naming, &ports));
-                        named.src_name.is_some() && named.rule.is_some()
-                    })
-                    .count() as u64;
+                // As the thread of history does it, batch after batch.
+                let mut namer = Namer::new(registry.names(), ports.clone());
+                namer.each(&batch, |flow| {
+                    let flow = black_box(flow);
+                    let is_named = flow.src_name.is_some() && flow.rule.is_some();
+                    found.named += u64::from(is_named);
+                });
             }
             found.name_ns += thread_cpu_ns() - collected;
         }

@@ -4,7 +4,7 @@ use crate::clock::now_ns;
 use crate::config::Config;
 use crate::dataplane::Dataplane;
 use crate::exporter::Exporter;
-use crate::flow::{PortNames, StoredFlow, flow};
+use crate::flow::{PortNames, StoredFlow, flow, flows};
 use crate::history_writer::HistoryWriter;
 use crate::inventory::InventoryService;
 use crate::names::{Names, Naming, Registry};
@@ -81,16 +81,31 @@ impl Namer {
 
     /// Who names a record of this epoch.
     pub fn naming(&mut self, epoch: u64) -> &Naming {
-        let known = self.last.take().filter(|(e, _)| *e == epoch);
-        let naming = known.map_or_else(|| self.names.naming(epoch), |(_, naming)| naming);
-        &self.last.insert((epoch, naming)).1
+        naming_of(&self.names, &mut self.last, epoch)
     }
 
     /// The flow as people read it.
     pub fn flow(&mut self, stored: &StoredFlow) -> api::Flow {
-        let ports = self.ports.clone();
-        flow(stored, self.naming(stored.record.epoch), &ports)
+        let naming = naming_of(&self.names, &mut self.last, stored.record.epoch);
+        flow(stored, naming, &self.ports)
     }
+
+    /// The flows of a batch, in order.
+    pub fn each(&mut self, batch: &[StoredFlow], mut take: impl FnMut(api::Flow)) {
+        for stored in batch.chunk_by(|one, other| one.record.epoch == other.record.epoch) {
+            let epoch = stored.first().map_or(0, |first| first.record.epoch);
+            let naming = naming_of(&self.names, &mut self.last, epoch);
+            flows(stored, naming, &self.ports, &mut take);
+        }
+    }
+}
+
+/// Nearly always the naming of the record before.
+fn naming_of<'a>(names: &Names, last: &'a mut Option<(u64, Naming)>, epoch: u64) -> &'a Naming {
+    if last.as_ref().is_some_and(|(of, _)| *of != epoch) {
+        *last = None;
+    }
+    &last.get_or_insert_with(|| (epoch, names.naming(epoch))).1
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -97,76 +97,170 @@ pub const fn service(record: &FlowRecord) -> Service {
     }
 }
 
-/// The twin of a word of the contract. The lists are held together by a test; a code outside them
+/// The twin of a word of the contract, by its code: a record has nine of them, and comparing words
+/// would take longer than all else. The lists are held together by a test; a code outside them
 /// cannot pass [`is_readable`], the first value stands for it.
 macro_rules! word {
-    ($abi:ty, $api:ty, $byte:expr) => {
-        <$abi>::from_byte($byte)
-            .and_then(|value| <$api>::from_word(value.name()))
-            .unwrap_or(<$api>::ALL[0])
-    };
+    ($abi:ty, $api:ty, $byte:expr) => {{
+        const TWINS: [$api; 256] = {
+            let mut twins = [<$api>::ALL[0]; 256];
+            let mut at = 0;
+            while at < <$abi>::ALL.len() {
+                twins[<$abi>::ALL[at].byte() as usize] = <$api>::ALL[at];
+                at += 1;
+            }
+            twins
+        };
+        TWINS[usize::from($byte)]
+    }};
 }
 
 fn some_if<T>(present: bool, value: T) -> Option<T> {
     present.then_some(value)
 }
 
-/// Names a record. Call it with the naming of the record's epoch.
-#[must_use]
-pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
-    let r = &stored.record;
-    let dictionary = naming.dictionary.as_deref();
-    let [src_identity, dst_identity] = naming.identities(r);
-    // The source of an aggregate of many is no address.
-    let is_named = !r.as_aggregate().is_some_and(AggregateRecord::is_rest);
-    let src_identity = src_identity.filter(|_| is_named);
-    let rule_name = |id: u64| {
-        let known = dictionary
-            .and_then(|d| d.rule(id))
-            .map(|rule| Arc::clone(&rule.name));
-        some_if(
-            id != 0,
-            known.unwrap_or_else(|| format!("rule-{id:016x}").into()),
-        )
-    };
-    Flow {
-        src_name: dictionary.and_then(|d| d.workload(&r.src)).cloned(),
-        dst_name: dictionary.and_then(|d| d.workload(&r.dst)).cloned(),
-        src_segments: src_identity.map_or_else(Arc::default, |i| Arc::clone(&i.segments)),
-        dst_segments: dst_identity.map_or_else(Arc::default, |i| Arc::clone(&i.segments)),
-        named_by: naming.by,
-        service: dictionary.and_then(|d| d.service(&service(r))).cloned(),
-        rule: rule_name(r.rule_id),
-        pending_rule: rule_name(r.pending_rule_id),
-        ingress_port: ports.of(r.ingress_port),
-        egress_port: some_if(r.egress_port != NO_PORT, ports.of(r.egress_port)),
-        ..unnamed(stored)
+/// Names of a record that lie far away where there are many, found and not yet taken. Each finder
+/// tells how many own what it found: reading that number brings the names near.
+#[derive(Clone, Copy, Default)]
+struct Far<'a> {
+    rule: Option<&'a Arc<str>>,
+    src_name: Option<&'a Arc<str>>,
+    dst_name: Option<&'a Arc<str>>,
+}
+
+impl<'a> Far<'a> {
+    fn find_rule(&mut self, r: &FlowRecord, naming: &'a Naming) -> usize {
+        self.rule = naming.rule(r.rule_id);
+        self.rule.map_or(0, Arc::strong_count)
+    }
+
+    fn find_ends(&mut self, r: &FlowRecord, naming: &'a Naming) -> usize {
+        let workload = |address| naming.dictionary.as_deref()?.workload(address);
+        (self.src_name, self.dst_name) = (workload(&r.src), workload(&r.dst));
+        let owners = |name: Option<&Arc<str>>| name.map_or(0, Arc::strong_count);
+        owners(self.src_name) + owners(self.dst_name)
     }
 }
 
-/// What a record tells by itself: every name is missing.
-fn unnamed(stored: &StoredFlow) -> Flow {
+/// The other names of a record.
+#[derive(Default)]
+struct Found<'a> {
+    src_segments: Option<&'a Arc<[Arc<str>]>>,
+    dst_segments: Option<&'a Arc<[Arc<str>]>>,
+    service: Option<&'a Arc<str>>,
+    pending_rule: Option<&'a Arc<str>>,
+}
+
+impl<'a> Found<'a> {
+    fn of(r: &FlowRecord, far: &Far<'a>, naming: &'a Naming) -> Self {
+        let Some(dictionary) = naming.dictionary.as_deref() else {
+            return Self::default();
+        };
+        let [src, dst] = naming.identities(r);
+        // The source of an aggregate of many is no address.
+        let is_named = !r.as_aggregate().is_some_and(AggregateRecord::is_rest);
+        let same_rule = r.pending_rule_id == r.rule_id;
+        Self {
+            src_segments: src.filter(|_| is_named).map(|i| &i.segments),
+            dst_segments: dst.map(|i| &i.segments),
+            service: dictionary.service(&service(r)),
+            pending_rule: if same_rule {
+                far.rule
+            } else {
+                naming.rule(r.pending_rule_id)
+            },
+        }
+    }
+}
+
+/// Names a record. Call it with the naming of the record's epoch.
+#[must_use]
+pub fn flow(stored: &StoredFlow, naming: &Naming, ports: &PortNames) -> Flow {
+    let mut far = Far::default();
+    far.find_rule(&stored.record, naming);
+    far.find_ends(&stored.record, naming);
+    named(stored, &far, naming, ports)
+}
+
+/// Records whose far names are found together.
+const FOUND_TOGETHER: usize = 32;
+
+/// Names records of one epoch, in order. No cache holds the names of 100,000 rules and 10,000
+/// workloads. A core waits for many places of memory as long as for one, but taking a name, which
+/// counts its owners, waits for every place before it: so those of [`FOUND_TOGETHER`] records are
+/// found first, kind by kind, and then taken.
+pub fn flows(
+    stored: &[StoredFlow],
+    naming: &Naming,
+    ports: &PortNames,
+    mut take: impl FnMut(Flow),
+) {
+    let mut far = [Far::default(); FOUND_TOGETHER];
+    for stored in stored.chunks(FOUND_TOGETHER) {
+        let mut owners = 0;
+        for (far, stored) in far.iter_mut().zip(stored) {
+            owners += far.find_rule(&stored.record, naming);
+        }
+        for (far, stored) in far.iter_mut().zip(stored) {
+            owners += far.find_ends(&stored.record, naming);
+        }
+        // How many there are is of no interest, only that they were counted: that fetched the names.
+        std::hint::black_box(owners);
+        for (far, stored) in far.iter().zip(stored) {
+            take(named(stored, far, naming, ports));
+        }
+    }
+}
+
+fn named(stored: &StoredFlow, far: &Far<'_>, naming: &Naming, ports: &PortNames) -> Flow {
+    let names = Found::of(&stored.record, far, naming);
     let aggregate = stored.record.as_aggregate();
-    let r = &aggregate.map_or(stored.record, AggregateRecord::common);
+    let common = aggregate.map(AggregateRecord::common);
+    let told = Told {
+        seq: stored.seq,
+        record: common.as_ref().unwrap_or(&stored.record),
+        aggregate,
+        by: naming.by,
+    };
+    with_names(&told, &names, far, ports)
+}
+
+/// A record, and its part that tells of many flows taken out of it.
+struct Told<'a> {
+    seq: u64,
+    record: &'a FlowRecord,
+    aggregate: Option<&'a AggregateRecord>,
+    by: NamedBy,
+}
+
+/// The name of a rule. One that the policy no longer has is called by its id.
+fn rule_name(known: Option<&Arc<str>>, id: u64) -> Option<Arc<str>> {
+    let name = || known.map_or_else(|| format!("rule-{id:016x}").into(), Arc::clone);
+    (id != 0).then(name)
+}
+
+/// In one go: a flow is half a kibibyte, which moving it about would show.
+fn with_names(told: &Told<'_>, names: &Found<'_>, far: &Far<'_>, ports: &PortNames) -> Flow {
+    let r = told.record;
     let evidence = r.initiator_evidence;
     let icmp = is_icmp(r.proto);
     Flow {
-        seq: stored.seq,
+        seq: told.seq,
         first_ts: Ts(r.first_ns),
         last_ts: Ts(r.last_ns),
         first_ns: r.first_ns,
         last_ns: r.last_ns,
         src: end_address(r, r.src),
         dst: end_address(r, r.dst),
-        src_name: None,
-        dst_name: None,
-        src_segments: Arc::default(),
-        dst_segments: Arc::default(),
-        named_by: NamedBy::None,
+        src_name: far.src_name.cloned(),
+        dst_name: far.dst_name.cloned(),
+        src_segments: names.src_segments.cloned().unwrap_or_default(),
+        dst_segments: names.dst_segments.cloned().unwrap_or_default(),
+        named_by: told.by,
         proto: r.proto,
         sport: r.sport,
         dport: r.dport,
-        service: None,
+        service: names.service.cloned(),
         icmp_type: some_if(icmp, r.icmp_type),
         icmp_code: some_if(icmp, r.icmp_code),
         pkts_fwd: r.packets_fwd,
@@ -179,10 +273,10 @@ fn unnamed(stored: &StoredFlow) -> Flow {
         kind: word!(RecordKind, Kind, r.kind),
         verdict: word!(Action, words::Action, r.enforced),
         verdict_source: word!(VerdictSource, words::VerdictSource, r.enforced_source),
-        rule: None,
+        rule: rule_name(far.rule, r.rule_id),
         pending_verdict: word!(Action, words::Action, r.pending),
         pending_source: word!(VerdictSource, words::VerdictSource, r.pending_source),
-        pending_rule: None,
+        pending_rule: rule_name(names.pending_rule, r.pending_rule_id),
         mode: word!(Mode, words::Mode, r.mode),
         coverage: word!(Coverage, words::Coverage, r.coverage),
         drop_reason: Reason::from_byte(r.drop_reason).map(|reason| reason.name().into()),
@@ -205,13 +299,13 @@ fn unnamed(stored: &StoredFlow) -> Flow {
             .take(usize::from(r.vlan_count))
             .copied()
             .collect(),
-        ingress_port: "".into(),
-        egress_port: None,
+        ingress_port: ports.of(r.ingress_port),
+        egress_port: (r.egress_port != NO_PORT).then(|| ports.of(r.egress_port)),
         epoch: r.epoch,
         flow_id: FlowId(r.flow_id),
         worker: r.worker,
         begins: r.begins != 0,
-        aggregate: aggregate.map(folded),
+        aggregate: told.aggregate.map(folded),
     }
 }
 
@@ -246,6 +340,9 @@ fn tunnel(r: &FlowRecord) -> Option<Tunnel> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::Namer;
+    use crate::names::{Dictionary, Names, Registry};
+    use proptest::prelude::*;
 
     macro_rules! same_words {
         ($abi:ty, $api:ty) => {
@@ -320,10 +417,130 @@ mod tests {
             record: record.to_record(),
         };
         assert!(is_readable(&stored.record));
-        let flow = unnamed(&stored);
+        let flow = flow(&stored, &Names::default().naming(0), &PortNames::default());
         assert_eq!((flow.rtt_responder_us, flow.rtt_initiator_us), (None, None));
         assert_eq!((flow.kind, flow.flow_count()), (Kind::Aggregate, 900));
         assert_eq!(flow.service_label(), "tcp+icmp 3 ports 22-443");
+    }
+
+    const POLICY: &str = r#"
+[[workload]]
+name = "web"
+addresses = ["10.0.0.1", "10.1.0.0/16"]
+labels = { role = "web" }
+
+[[workload]]
+name = "db"
+addresses = ["10.0.0.2"]
+labels = { role = "db" }
+
+[[segment]]
+name = "webs"
+select = "role=web"
+mode = "observe"
+
+[[service]]
+name = "postgres"
+ports = ["tcp/5432"]
+
+[[rule]]
+name = "web-to-db"
+from = ["webs"]
+to = ["any"]
+services = ["postgres"]
+action = "allow"
+
+[[rule]]
+name = "web-to-all"
+from = ["webs"]
+to = ["any"]
+services = ["any"]
+action = "deny"
+"#;
+
+    fn names() -> Names {
+        let today = jiff::civil::date(2026, 11, 23);
+        let valid = policy::load(POLICY, "shop.toml", today).unwrap();
+        let image = policy::compile(&valid, 7, today).unwrap().image;
+        let registry = Registry::default();
+        registry.insert(Arc::new(Dictionary::new(image)));
+        registry.names()
+    }
+
+    prop_compose! {
+        /// Of the policy's epoch or another, between ends that it knows or not, by its rules or not.
+        fn record(names: &Names)(
+            rules in [0_usize..4, 0..4],
+            ends in [0_u8..4, 0..4],
+            kind in 0..RecordKind::ALL.len(),
+            (epoch, dport, port) in (6_u64..9, 5431_u16..5434, 0_u16..3),
+            known in Just(names.newest().unwrap().rule_ids().collect::<Vec<_>>()),
+        ) -> FlowRecord {
+            let mut record = <FlowRecord as zerocopy::FromZeros>::new_zeroed();
+            let rule = |at: usize| *known.get(at).unwrap_or(&[0, 0, 0, 0xabc][at]);
+            let ends = ends.map(|host| match host {
+                0 => [0; 16],
+                host => address_bytes(IpAddr::from([10, host & 1, 0, host])),
+            });
+            (record.src, record.dst) = (ends[0], ends[1]);
+            (record.rule_id, record.pending_rule_id) = (rule(rules[0]), rule(rules[1]));
+            (record.epoch, record.dport, record.egress_port) = (epoch, dport, port);
+            (record.proto, record.ip_version) = (6, 4);
+            record.kind = RecordKind::ALL[kind].byte();
+            record
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_named_together_are_called_what_each_is_called_alone(
+            records in prop::collection::vec(record(&names()), 0..100),
+        ) {
+            let stored: Vec<_> =
+                (1..).zip(records).map(|(seq, record)| StoredFlow { seq, record }).collect();
+            let ports = PortNames(["inside0".into(), "outside0".into()].into());
+            let names = names();
+            let alone: Vec<_> = stored
+                .iter()
+                .map(|stored| flow(stored, &names.naming(stored.record.epoch), &ports))
+                .collect();
+            let mut together = Vec::new();
+            Namer::new(names, ports).each(&stored, |flow| together.push(flow));
+            prop_assert_eq!(together, alone);
+        }
+    }
+
+    #[test]
+    fn a_record_has_the_names_of_its_policy() {
+        let names = names();
+        let dictionary = names.newest().unwrap();
+        let id_of = |name: &str| {
+            let mut ids = dictionary.rule_ids();
+            ids.find(|id| *dictionary.rule(*id).unwrap().name == *name)
+                .unwrap()
+        };
+        let mut record = <FlowRecord as zerocopy::FromZeros>::new_zeroed();
+        record.src = address_bytes(IpAddr::from([10, 1, 2, 3]));
+        record.dst = address_bytes(IpAddr::from([10, 0, 0, 2]));
+        (record.rule_id, record.pending_rule_id) = (id_of("web-to-db"), 0xabc);
+        (record.proto, record.dport, record.egress_port) = (6, 5432, 1);
+        let stored = StoredFlow { seq: 1, record };
+        let flow = flow(&stored, &names.naming(8), &PortNames::default());
+        assert_eq!(
+            (flow.src_label(), flow.dst_label()),
+            ("web".into(), "db".into())
+        );
+        assert_eq!(
+            (flow.rule.as_deref(), flow.named_by),
+            (Some("web-to-db"), NamedBy::Reresolved)
+        );
+        assert_eq!(flow.pending_rule.as_deref(), Some("rule-0000000000000abc"));
+        assert_eq!(flow.src_segments[..], ["webs".into()]);
+        assert_eq!(flow.service_label(), "postgres");
+        assert_eq!(
+            (&*flow.ingress_port, flow.egress_port.as_deref()),
+            ("port0", Some("port1"))
+        );
     }
 
     #[test]

@@ -291,6 +291,13 @@ impl Naming {
         };
         [dictionary.identity(src), dictionary.identity(dst)]
     }
+
+    /// Name of a rule by its stable id.
+    #[must_use]
+    pub fn rule(&self, id: u64) -> Option<&Arc<str>> {
+        let rule = self.dictionary.as_deref()?.rule(id)?;
+        Some(&rule.name)
+    }
 }
 
 /// Dictionaries by epoch.

@@ -37,17 +37,20 @@ impl HitCounters {
         for record in records {
             let flows = record.as_aggregate().map_or(1, |a| a.flows);
             if record.rule_id != 0 {
-                let hits = entry(&mut rules, record.rule_id);
-                let first = hits.hits == 0;
-                hits.hits += flows;
-                hits.packets += record.packets_fwd + record.packets_rev;
-                hits.bytes += record.bytes_fwd + record.bytes_rev;
-                let earlier = hits.first_ns.min(record.first_ns);
-                hits.first_ns = if first { record.first_ns } else { earlier };
-                hits.last_ns = hits.last_ns.max(record.last_ns);
+                on_entry(&mut rules, record.rule_id, |hits| {
+                    let first = hits.hits == 0;
+                    hits.hits += flows;
+                    hits.packets += record.packets_fwd + record.packets_rev;
+                    hits.bytes += record.bytes_fwd + record.bytes_rev;
+                    let earlier = hits.first_ns.min(record.first_ns);
+                    hits.first_ns = if first { record.first_ns } else { earlier };
+                    hits.last_ns = hits.last_ns.max(record.last_ns);
+                });
             }
             if record.pending_rule_id != 0 && record.pending_rule_id != record.rule_id {
-                entry(&mut rules, record.pending_rule_id).pending_hits += flows;
+                on_entry(&mut rules, record.pending_rule_id, |hits| {
+                    hits.pending_hits += flows;
+                });
             }
         }
     }
@@ -67,15 +70,13 @@ impl HitCounters {
     }
 }
 
-/// The counter of a rule; id 0 stands for those beyond [`RULES_MAX`].
-fn entry(rules: &mut ById<RuleHits>, id: u64) -> &mut RuleHits {
-    let room = rules.len() < RULES_MAX;
-    let id = if room || rules.contains_key(&id) {
-        id
-    } else {
-        0
-    };
-    rules.entry(id).or_default()
+/// Changes the counter of a rule; id 0 stands for those beyond [`RULES_MAX`].
+fn on_entry(rules: &mut ById<RuleHits>, id: u64, change: impl FnOnce(&mut RuleHits)) {
+    if let Some(hits) = rules.get_mut(&id) {
+        return change(hits);
+    }
+    let id = if rules.len() < RULES_MAX { id } else { 0 };
+    change(rules.entry(id).or_default());
 }
 
 #[cfg(test)]

@@ -322,7 +322,8 @@ impl Work {
 
     fn look(&mut self, batch: &Batch) {
         let mut namer = Namer::new(self.registry.names(), self.dataplane.port_names());
-        let flows: Vec<api::Flow> = batch.iter().map(|stored| namer.flow(stored)).collect();
+        let mut flows = Vec::with_capacity(batch.len());
+        namer.each(batch, |flow| flows.push(flow));
         let mut detector = self.watch.detector();
         for flow in &flows {
             detector.observe(flow);

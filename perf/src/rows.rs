@@ -6,6 +6,7 @@
 mod cores;
 mod established;
 mod outcome;
+mod records;
 mod rules_cost;
 mod stress;
 
@@ -173,6 +174,14 @@ pub(crate) const ALL: &[Row] = &[
         target: Target::AtLeast(4.0),
         profile: Profile::Short,
         run: stress::new_flows,
+    },
+    Row {
+        name: "ring-to-named",
+        what: "record ring to control to named flow, one consuming core, 100k rules, 10k workloads",
+        unit: "M/s",
+        target: Target::AtLeast(3.0),
+        profile: Profile::Short,
+        run: records::ring_to_named,
     },
     Row {
         name: "scan",
