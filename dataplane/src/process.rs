@@ -120,6 +120,7 @@ pub(crate) fn run(config: &ValidConfig) -> Result<(), ProcessError> {
         publisher,
         &config.config.dataplane.state_dir,
         config.worker_count,
+        place_policy(config),
     );
     keeper.restore();
     let flags = Flags {
@@ -323,6 +324,19 @@ fn place_tables(index: usize, core: &Core) {
                  /sys/kernel/mm/transparent_hugepage/enabled"
             );
             break;
+        }
+    }
+}
+
+/// What puts the tables of a policy into huge pages, where these are wanted. A kernel that cannot has
+/// been told about with the flow tables.
+fn place_policy(config: &ValidConfig) -> fn(&acl::PolicyImage) {
+    if config.config.memory.hugepages == Hugepages::Never {
+        return |_| ();
+    }
+    |image| {
+        for table in image.tables() {
+            let _ = dpdk::move_to_huge_pages(&table);
         }
     }
 }

@@ -152,6 +152,14 @@ pub(crate) const ALL: &[Row] = &[
         run: established::beside_ovs,
     },
     Row {
+        name: "ovs-1000-rules-pcap",
+        what: "the same, both sides on net_pcap",
+        unit: "x OVS-DPDK",
+        target: Target::Told,
+        profile: Profile::Full,
+        run: established::beside_ovs_on_a_file,
+    },
+    Row {
         name: "rules-packet-cost",
         what: "rules 10 -> 100,000: time of a packet, 100k flows",
         unit: "% more",
@@ -190,6 +198,14 @@ pub(crate) const ALL: &[Row] = &[
         target: Target::AtLeast(0.7),
         profile: Profile::Full,
         run: stress::scan,
+    },
+    Row {
+        name: "publish-pcap",
+        what: "policy of 100k rules published 10 times a second, on net_pcap: rate",
+        unit: "x undisturbed",
+        target: Target::Told,
+        profile: Profile::Full,
+        run: stress::publish_on_a_file,
     },
     Row {
         name: "publish",

@@ -115,7 +115,7 @@ impl Kept {
             }
         });
         Self {
-            keeper: PolicyKeeper::new(publisher, state_dir, 1),
+            keeper: PolicyKeeper::new(publisher, state_dir, 1, |_| ()),
             stop,
             core: Some(core),
         }

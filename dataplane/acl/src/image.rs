@@ -499,6 +499,19 @@ impl PolicyImage {
             .map(|id| self.rule_by_id(id).map(|rule| rule.index))
     }
 
+    /// Where the large tables lie that an evaluation reads, for who wants to place them better.
+    #[must_use]
+    pub fn tables(&self) -> [Range<*const u8>; 5] {
+        let tables = &self.tables;
+        [
+            memory(&tables.v4_nodes),
+            memory(&tables.v6_slots),
+            memory(&tables.pair_blocks),
+            memory(&tables.row_slots),
+            memory(&tables.verdicts),
+        ]
+    }
+
     /// Number of verdict rows. For people who wonder about sizes.
     #[must_use]
     pub fn verdict_row_count(&self) -> u32 {
@@ -554,6 +567,11 @@ pub(crate) fn rows<'a, T: FromBytes + KnownLayout + Immutable + Unaligned>(
 pub(crate) fn span(first: U32, count: U32) -> Range<usize> {
     let first = first.get() as usize;
     first..first + count.get() as usize
+}
+
+fn memory<T>(table: &[T]) -> Range<*const u8> {
+    let Range { start, end } = table.as_ptr_range();
+    start.cast()..end.cast()
 }
 
 fn count<T>(rows: &[T]) -> u32 {
