@@ -8,19 +8,32 @@ use crate::subject::Knobs;
 use crate::traffic::{Source, Traffic};
 use std::collections::BTreeMap;
 
+/// Beside it what two cores of this machine are worth to testpmd: the second shares its CPU with the
+/// main thread and the harness, and both share what lies behind their caches.
 pub(super) fn two_workers(effort: &Effort) -> Result<Outcome, String> {
-    let of = |workers| Cell {
+    let of = |peer, workers| Cell {
         cores: crate::side_by_side::cores(effort.core, workers),
-        ..cell(
-            effort,
-            Peer::None,
-            Traffic::established(100_000, true),
-            1_000,
-        )
+        ..cell(effort, peer, Traffic::established(100_000, true), 1_000)
     };
-    let pair = Pair::run(of(2), of(1))?;
+    let pair = Pair::run(of(Peer::None, 2), of(Peer::None, 1))?;
     let mut outcome = pair.outcome(|run| run.rate, |two, one| two / one)?;
     outcome.checks.push(all_forwarded(&pair.first.subject));
+    let cells = [2, 1].map(|cores| of(Peer::Macswap, cores));
+    let prepared = cells[0].prepare()?;
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..effort.runs {
+        for (cell, rates) in cells.iter().zip(&mut rates) {
+            rates.extend(cell.run_peer(&prepared)?.map(|run| run.rate));
+        }
+    }
+    let [two, one] = rates.each_ref().map(|rates| Spread::of(rates).median);
+    outcome.told += &format!("; testpmd macswap {:.2} x", two / one);
+    for (name, rates) in ["testpmd_two_pps", "testpmd_one_pps"]
+        .into_iter()
+        .zip(rates)
+    {
+        outcome.samples.insert(name.into(), rates);
+    }
     Ok(outcome)
 }
 
