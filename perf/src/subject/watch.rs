@@ -20,6 +20,9 @@ const WARM_UP_MAX: Duration = Duration::from_secs(60);
 const SCAN_TOLD_MAX: Duration = Duration::from_secs(35);
 /// How long new flows come before their pace is steady.
 const STEADY: Duration = Duration::from_secs(3);
+/// So many flows, all opened within a second or two, take seconds to tell their first records, all at
+/// once: what is measured begins behind that.
+const TELLS_LONG: u64 = 4_000_000;
 /// How long a core may take to commit its counters, with room for a busy machine.
 const COMMIT: Duration = Duration::from_millis(300);
 /// Records read at once.
@@ -181,7 +184,7 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// Until every flow is in a cache, and answered where replies come; or, where new ones come all the
+/// Until every flow is in a cache, and answered where replies come, and many have told their first record; or, where new ones come all the
 /// time, until they come at a steady pace.
 fn warm_up(
     setup: &Setup<'_>,
@@ -200,7 +203,9 @@ fn warm_up(
             false => core.flows_cached,
         });
         let waited = began.elapsed();
-        let is_full = cached >= wanted || setup.traffic.new_flow_percent == 100;
+        let told = reading.sum(|core| core.records + core.shed_records);
+        let is_settled = wanted < TELLS_LONG || told >= wanted;
+        let is_full = cached >= wanted && is_settled || setup.traffic.new_flow_percent == 100;
         if is_full && (!steady || waited > STEADY) {
             return Ok(());
         }
