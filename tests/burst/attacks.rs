@@ -224,6 +224,27 @@ fn what_a_new_policy_permits_passes_at_once_though_its_source_is_being_folded() 
 }
 
 #[test]
+fn what_a_scanner_may_do_goes_on_between_its_denied_attempts() {
+    let mut rig = with(narrow);
+    rig.publish(&enforce());
+    // A client that knocks at every port of the shop's servers, and uses the shop meanwhile.
+    let probe = |host, port| tcp(End(CLIENT, 40_000), End(host, port), SYN, 1, b"");
+    for round in 0..40_u16 {
+        let mut frames: Vec<_> = (0..12)
+            .map(|n| probe(WEB, 1000 + 12 * round + n))
+            .chain((0..12).map(|n| probe(DB, 1000 + 12 * round + n)))
+            .collect();
+        let page = tcp(End(CLIENT, 50_000 + round), HTTP, SYN, 1, b"");
+        frames.insert(usize::from(round) % 24, page.clone());
+        assert_eq!(rig.send_all_inside(&frames).outside, [page]);
+    }
+    let counters = rig.counters();
+    assert_eq!(counters.permitted_packets, 40);
+    assert_eq!(counters.drops[Reason::DeniedByDefault.index()], 40 * 24);
+    assert!(counters.folded_packets > 40 * 24 - 100);
+}
+
+#[test]
 fn a_rejected_scan_is_folded_and_answered_as_far_as_answers_go() {
     let mut rig = with(|c| {
         narrow(c);
