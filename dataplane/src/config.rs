@@ -530,6 +530,8 @@ pub struct ReplayConfig {
     pub clock: ClockSource,
     /// Polls nothing before a policy has been adopted.
     pub wait_policy: bool,
+    /// Captures are known to be whole: they are not read through before their first frame is received.
+    pub checked: bool,
 }
 
 /// `[telemetry]`

@@ -129,7 +129,7 @@ impl Plan {
         for lane in &config.lanes {
             for text in lane.ports.names() {
                 let run_dir = &config.config.dataplane.run_dir;
-                let mut port = plan_port(&lane.name, text, run_dir)?;
+                let mut port = plan_port(&lane.name, text, run_dir, config.config.replay.checked)?;
                 port.workers = lane.workers.len();
                 ports.push(port);
             }
@@ -212,7 +212,13 @@ impl Plan {
     }
 }
 
-fn plan_port(lane: &str, text: &str, run_dir: &Path) -> Result<PlannedPort, StartError> {
+/// A capture that `is_checked` is whole, and read once.
+fn plan_port(
+    lane: &str,
+    text: &str,
+    run_dir: &Path,
+    is_checked: bool,
+) -> Result<PlannedPort, StartError> {
     let spec: PortSpec = text.parse().map_err(|source| StartError::Name {
         lane: lane.to_owned(),
         source,
@@ -228,6 +234,7 @@ fn plan_port(lane: &str, text: &str, run_dir: &Path) -> Result<PlannedPort, Star
         infinite,
         ..
     } = &spec
+        && (*infinite || !is_checked)
     {
         let unreadable = |source| StartError::Capture {
             lane: lane.to_owned(),

@@ -3,8 +3,8 @@
 
 mod support;
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use dpdk::{Burst, CaptureFile, CaptureReader, PortConfig, ProbedPort, RxQueue};
 use support::{EAL, Frame, PLAIN, Pcap, frame, pool, start};
@@ -106,7 +106,8 @@ fn what_is_sent_is_in_the_output_capture() {
     }
     assert_eq!(port.stats().tx_packets, 101);
     drop((port, rx, tx));
-    let mut reader = CaptureReader::new(fs::File::open(&output).unwrap()).unwrap();
+    let mut reader =
+        CaptureReader::new(io::BufReader::new(fs::File::open(&output).unwrap())).unwrap();
     let mut bytes = Vec::new();
     for frame in &written {
         reader.next_frame(&mut bytes).unwrap().unwrap();

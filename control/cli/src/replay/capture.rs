@@ -4,12 +4,14 @@
 //! word: the driver sees "no more packets" whether the file is complete or cut. This walk reads
 //! the same record headers by the same rules (libpcap `sf-pcap.c` and `sf-pcapng.c`), so that the
 //! operator learns how many frames there are, whether the file is cut and after which frame, and
-//! what to do about a file that cannot be replayed at all. Frame bytes are skipped, never parsed.
+//! what to do about a file that cannot be replayed at all. Of the frames only the ends are looked
+//! at, to tell how many flows there may be ([`super::distinct`]).
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use super::distinct::{Distinct, FIRST_BYTES};
 use super::link_type::link_type_name;
 use super::pcapng;
 
@@ -27,10 +29,22 @@ pub struct Capture {
     pub format: &'static str,
     /// Frames that can be read, up to the cut if there is one.
     pub frames: u64,
+    /// Flows in it at most, as far as its frames tell; never more than there are frames.
+    pub flows_max: u64,
+    /// Frames that may be fragments of a datagram.
+    pub fragments_max: u64,
     /// Where and why reading ends before the end of the file.
     pub cut: Option<Cut>,
     /// Why libpcap refuses the file although it can be read, see [`super::rewrite`].
     pub refused: Option<Refused>,
+}
+
+impl Capture {
+    /// Whether it is the plain format, and every reader comes to its end.
+    #[must_use]
+    pub fn is_whole_pcap(&self) -> bool {
+        self.format == "pcap" && self.cut.is_none()
+    }
 }
 
 /// What libpcap refuses and other readers do not.
@@ -192,7 +206,7 @@ pub(super) struct Source<R> {
     pub(super) reader: R,
 }
 
-impl<R: Read> Source<R> {
+impl<R: BufRead> Source<R> {
     /// Fills `buffer`, or tells how many bytes there were.
     pub(super) fn take(&mut self, buffer: &mut [u8]) -> io::Result<Result<(), usize>> {
         let mut filled = 0;
@@ -213,8 +227,19 @@ impl<R: Read> Source<R> {
 
     /// Passes over `count` bytes, or tells how many there were.
     pub(super) fn skip(&mut self, count: u64) -> io::Result<Result<(), u64>> {
-        let passed = io::copy(&mut self.reader.by_ref().take(count), &mut io::sink())?;
-        Ok(if passed == count { Ok(()) } else { Err(passed) })
+        let mut passed = 0;
+        while passed < count {
+            let there = match self.reader.fill_buf() {
+                Ok([]) => return Ok(Err(passed)),
+                Ok(bytes) => bytes.len(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let rest = usize::try_from(count - passed).unwrap_or(usize::MAX);
+            self.reader.consume(there.min(rest));
+            passed += there.min(rest) as u64;
+        }
+        Ok(Ok(()))
     }
 }
 
@@ -243,7 +268,7 @@ impl Order {
     }
 }
 
-fn walk<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
+fn walk<R: BufRead>(source: &mut Source<R>) -> Result<Capture, Stop> {
     let mut magic = [0; 4];
     if let Err(count) = source.take(&mut magic)? {
         let found = format!(
@@ -287,7 +312,7 @@ fn not_a_capture(magic: [u8; 4]) -> Stop {
 }
 
 /// The pcap file format (draft-ietf-opsawg-pcap section 4), as libpcap reads it.
-fn walk_pcap<R: Read>(
+fn walk_pcap<R: BufRead>(
     source: &mut Source<R>,
     order: Order,
     record_bytes: usize,
@@ -324,8 +349,9 @@ fn walk_pcap<R: Read>(
         },
     };
     let mut frames = 0;
+    let mut distinct = Distinct::new();
     let cut = loop {
-        match walk_pcap_record(source, &record)? {
+        match walk_pcap_record(source, &record, &mut distinct)? {
             Step::Frame => frames += 1,
             Step::Other => {}
             Step::End => break None,
@@ -340,6 +366,8 @@ fn walk_pcap<R: Read>(
     Ok(Capture {
         format: "pcap",
         frames,
+        flows_max: distinct.flows(),
+        fragments_max: distinct.fragments(),
         cut,
         refused: (major == 2 && minor > PCAP_MINOR_LAST).then_some(Refused::UnknownMinor),
     })
@@ -382,7 +410,11 @@ pub(super) enum Step {
     Cut(String),
 }
 
-fn walk_pcap_record<R: Read>(source: &mut Source<R>, record: &Record) -> io::Result<Step> {
+fn walk_pcap_record<R: BufRead>(
+    source: &mut Source<R>,
+    record: &Record,
+    distinct: &mut Distinct,
+) -> io::Result<Step> {
     let record_bytes = record.bytes;
     let mut header = [0; 24];
     match source.take(&mut header[..record_bytes])? {
@@ -401,10 +433,18 @@ fn walk_pcap_record<R: Read>(source: &mut Source<R>, record: &Record) -> io::Res
              the longest frame"
         )));
     }
-    Ok(match source.skip(u64::from(captured))? {
-        Ok(()) => Step::Frame,
-        Err(count) => Step::Cut(format!(
+    let cut = |count| {
+        Ok(Step::Cut(format!(
             "the file ends {count} bytes into a frame of {captured}"
-        )),
-    })
+        )))
+    };
+    let (mut first, bytes) = ([0; FIRST_BYTES], FIRST_BYTES.min(captured as usize));
+    if let Err(count) = source.take(&mut first[..bytes])? {
+        return cut(count as u64);
+    }
+    if let Err(count) = source.skip(u64::from(captured) - bytes as u64)? {
+        return cut(bytes as u64 + count);
+    }
+    distinct.add(&first, bytes);
+    Ok(Step::Frame)
 }

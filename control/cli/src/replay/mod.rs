@@ -5,6 +5,7 @@
 //! message of a phase that takes too long says which it was.
 
 pub mod capture;
+mod distinct;
 mod link_type;
 mod pcapng;
 mod report;

@@ -1,6 +1,6 @@
 //! Walks the blocks of a pcapng file (draft-ietf-opsawg-pcapng), as libpcap's `sf-pcapng.c` does.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 use super::capture::{
     Capture, Cut, FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order, Refused, Source, Step, Stop,
@@ -26,7 +26,7 @@ struct Section {
 }
 
 /// The pcapng file format (draft-ietf-opsawg-pcapng), as libpcap reads it.
-pub(super) fn walk<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
+pub(super) fn walk<R: BufRead>(source: &mut Source<R>) -> Result<Capture, Stop> {
     let order = match section_header(source, None)? {
         Ok(order) => order,
         Err(found) => return Err(Stop::NotACapture { found, advice: "" }),
@@ -54,13 +54,16 @@ pub(super) fn walk<R: Read>(source: &mut Source<R>) -> Result<Capture, Stop> {
     Ok(Capture {
         format: "pcapng",
         frames,
+        // Every frame may begin a flow, and be a fragment.
+        flows_max: frames,
+        fragments_max: frames,
         cut,
         refused: section.mixed_snapshots.then_some(Refused::MixedSnapshots),
     })
 }
 
 /// Reads a section header block behind its type. Inner error: what is wrong with it.
-fn section_header<R: Read>(
+fn section_header<R: BufRead>(
     source: &mut Source<R>,
     expected: Option<Order>,
 ) -> io::Result<Result<Order, String>> {
@@ -92,7 +95,7 @@ fn section_header<R: Read>(
     })
 }
 
-fn walk_block<R: Read>(
+fn walk_block<R: BufRead>(
     source: &mut Source<R>,
     section: &mut Section,
     frames: u64,

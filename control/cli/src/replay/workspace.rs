@@ -161,15 +161,14 @@ impl Workspace {
             ),
         ]);
         table.insert("lane".to_owned(), Value::Array(vec![Value::Table(lane)]));
-        // Every frame may begin a flow, and flows seen in one direction may take half the cache:
-        // with twice the frames nothing ever has to make room.
-        let flows = capture.frames.saturating_mul(2).clamp(1 << 12, FLOWS_MAX);
+        // Nothing ever has to make room, unless there are more flows than any cache may hold.
+        let flows = capture.flows_max.clamp(1 << 12, FLOWS_MAX);
         set(&mut table, "flow", "flows_max", whole(flows));
         set(
             &mut table,
             "flow",
             "fragments_max",
-            whole(capture.frames.clamp(1 << 12, FRAGMENTS_MAX)),
+            whole(capture.fragments_max.clamp(1 << 12, FRAGMENTS_MAX)),
         );
         let key = args.key.unwrap_or(if args.truth_rules {
             Key::Outer
@@ -185,6 +184,7 @@ impl Workspace {
         set(&mut table, "replay", "finish", true);
         set(&mut table, "replay", "clock", "capture");
         set(&mut table, "replay", "wait_policy", args.policy.is_some());
+        set(&mut table, "replay", "checked", capture.is_whole_pcap());
         table
     }
 
@@ -204,7 +204,11 @@ impl Workspace {
             .clamp(1 << 10, RECORDS_KEPT_MAX);
         set(&mut table, "flows", "recent_max", whole(records));
         match history {
-            History::Off => set(&mut table, "history", "engine", "off"),
+            // What happened here is no news: a replay tells its flows, not its findings.
+            History::Off => {
+                set(&mut table, "history", "engine", "off");
+                set(&mut table, "watch", "enabled", false);
+            }
             History::Kept => {
                 set(&mut table, "history", "engine", "memory");
                 set(&mut table, "history", "memory_records_max", whole(records));

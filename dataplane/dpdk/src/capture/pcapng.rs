@@ -1,6 +1,6 @@
 //! The blocks of a pcapng file (draft-ietf-opsawg-pcapng) that matter for frames.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use super::reader::{CaptureReader, Layout, Sink, Step, Stop, snapshot_bytes};
 use super::{Damage, FRAME_BYTES_MAX, FrameRecord, LinkType, NANOS_PER_SECOND, PortStop};
@@ -50,7 +50,7 @@ fn checked_block_length(total: u32, least: u32) -> Result<u32, Stop> {
     Ok(total)
 }
 
-impl<R: Read> CaptureReader<R> {
+impl<R: BufRead> CaptureReader<R> {
     /// One block.
     pub(super) fn next_in_pcapng(&mut self, sink: Sink<'_>) -> Result<Step, Stop> {
         let mut kind = [0; 4];

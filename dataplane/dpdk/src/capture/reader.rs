@@ -1,6 +1,6 @@
 //! Frame headers, and frames, one after the other out of any source of bytes.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use super::pcapng::{Interface, SECTION_HEADER};
 use super::{
@@ -71,7 +71,7 @@ pub(super) enum Stop {
 /// Where the bytes of a frame go: nowhere, or into a buffer that they replace.
 pub(super) type Sink<'a> = Option<&'a mut Vec<u8>>;
 
-impl<R: Read> CaptureReader<R> {
+impl<R: BufRead> CaptureReader<R> {
     /// Reads the header of a capture.
     ///
     /// # Errors
@@ -309,7 +309,7 @@ pub(super) struct Source<R> {
     pub(super) big_endian: bool,
 }
 
-impl<R: Read> Source<R> {
+impl<R: BufRead> Source<R> {
     pub(super) fn fields<'a>(&self, bytes: &'a [u8]) -> Fields<'a> {
         Fields {
             bytes,
@@ -347,13 +347,18 @@ impl<R: Read> Source<R> {
     }
 
     pub(super) fn skip(&mut self, count: u32) -> Result<(), Stop> {
-        let mut rest = self.input.by_ref().take(u64::from(count));
-        let skipped = io::copy(&mut rest, &mut io::sink()).map_err(Stop::Read)?;
-        if skipped == u64::from(count) {
-            Ok(())
-        } else {
-            Err(Stop::Damaged(Damage::Cut))
+        let mut rest = count as usize;
+        while rest > 0 {
+            let there = match self.input.fill_buf() {
+                Ok([]) => return Err(Stop::Damaged(Damage::Cut)),
+                Ok(bytes) => bytes.len().min(rest),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Stop::Read(error)),
+            };
+            self.input.consume(there);
+            rest -= there;
         }
+        Ok(())
     }
 
     /// Fills `bytes` as far as the input goes; how many were filled.
