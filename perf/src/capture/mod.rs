@@ -1,8 +1,8 @@
 //! A capture file to flow records, everything of each side on one CPU: `ringfence replay` beside
 //! softflowd, nfpcapd and pmacctd.
 //!
-//! Time is that of the whole command, less that of the same command on a capture of one frame:
-//! starting and ending do not count, reading, counting and handing the records on do. Ours are in the
+//! Time is what the whole command, its children with it, spends on the CPU, less that of the same
+//! command on a capture of one frame: starting, ending and waiting do not count, reading, counting and handing the records on do. Ours are in the
 //! control process then; softflowd and pmacctd have sent theirs as `NetFlow` v9, nfpcapd has
 //! written its file. pmacctd, an order of magnitude behind the others, runs once. What it takes to print every flow as text besides is told beside it.
 
@@ -12,7 +12,6 @@ use std::io::{BufWriter, Write};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 /// Frames of the capture.
 const FRAMES: u32 = 4_000_000;
@@ -142,14 +141,14 @@ impl Bench {
         })
     }
 
-    /// Seconds that a side takes for a capture, and what it said.
+    /// CPU seconds that a side takes for a capture, and what it said.
     fn time(&self, side: Side, capture: &Path) -> Result<(f64, String), String> {
         let mut command = self.command(side, capture)?;
-        let began = Instant::now();
+        let before = children_cpu_s()?;
         let output = command
             .output()
             .map_err(|error| format!("{} did not start: {error}", side.name()))?;
-        let seconds = began.elapsed().as_secs_f64();
+        let seconds = children_cpu_s()? - before;
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
         if output.status.success() {
@@ -245,6 +244,22 @@ impl Bench {
             what: format!("{} made {expected} records (it says {made:?})", side.name()),
             holds: made == Some(expected),
         })
+    }
+}
+
+/// CPU seconds of all children that have ended, and of theirs: `cutime` and `cstime` of proc_pid_stat(5), in
+/// hundredths.
+fn children_cpu_s() -> Result<f64, String> {
+    const CUTIME: usize = 13;
+    let path = "/proc/self/stat";
+    let stat = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    // The name of the program, in brackets, may hold anything; what is behind it begins with field 3.
+    let fields = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let ticks = fields.split_ascii_whitespace().skip(CUTIME).take(2);
+    let ticks: Result<Vec<f64>, _> = ticks.map(str::parse).collect();
+    match ticks.as_deref() {
+        Ok([user, system]) => Ok((user + system) / 100.0),
+        _ => Err(format!("{path} has no CPU times: {stat}")),
     }
 }
 
