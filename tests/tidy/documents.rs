@@ -283,3 +283,24 @@ fn every_exported_element_stands_in_the_operators_list() {
         .collect();
     assert_none("exported, and not told:", &findings);
 }
+
+#[test]
+fn a_replay_knows_every_tunnel_port_that_the_dataplane_follows() {
+    // The CLI may not depend on the dataplane's rooms, so the list stands in both.
+    let followed = read("dataplane/packet/src/tunnel.rs");
+    let known = read("control/cli/src/replay/distinct.rs");
+    let ports = followed
+        .lines()
+        .filter(|line| line.starts_with("const PORT_"))
+        .filter_map(|line| line.split_once("u16 = ")?.1.strip_suffix(';'))
+        .filter(|port| port.chars().all(|digit| digit.is_ascii_digit()));
+    let ports: Vec<&str> = ports.collect();
+    assert!(ports.len() >= 12, "{ports:?}");
+    let known: Vec<&str> = known.split(|c: char| !c.is_ascii_digit()).collect();
+    let unknown = ports.iter().filter(|port| !known.contains(port));
+    let findings: Vec<String> = unknown.map(ToString::to_string).collect();
+    assert_none(
+        "tunnel ports that replay/distinct.rs does not know:",
+        &findings,
+    );
+}

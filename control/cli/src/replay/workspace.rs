@@ -161,8 +161,10 @@ impl Workspace {
             ),
         ]);
         table.insert("lane".to_owned(), Value::Array(vec![Value::Table(lane)]));
-        // Nothing ever has to make room, unless there are more flows than any cache may hold.
-        let flows = capture.flows_max.clamp(1 << 12, FLOWS_MAX);
+        // Nothing ever has to make room, unless there are more flows than any cache may hold; and the index
+        // of the cache is never crowded.
+        let flows = capture.flows_max.saturating_mul(5) / 4;
+        let flows = flows.clamp(1 << 12, FLOWS_MAX);
         set(&mut table, "flow", "flows_max", whole(flows));
         set(
             &mut table,
