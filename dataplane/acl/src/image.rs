@@ -245,11 +245,11 @@ impl PolicyImage {
     #[inline]
     #[must_use]
     pub fn evaluate(&self, src: &[u8; 16], dst: &[u8; 16], service: &Service) -> Decision {
-        let ends = self.tables.identity(src, &mut ());
-        let ends = ends.zip(self.tables.identity(dst, &mut ()));
-        ends.map_or(FAIL_CLOSED, |(src, dst)| {
-            self.evaluate_identities(src, dst, service)
-        })
+        let identity = |address| self.tables.identity(address, &mut ());
+        match (identity(src), identity(dst)) {
+            (Some(src), Some(dst)) => self.evaluate_identities(src, dst, service),
+            _ => FAIL_CLOSED,
+        }
     }
 
     /// The same for identities that the caller has looked up before in this very image.
