@@ -26,7 +26,7 @@ use std::time::Duration;
 pub const SWEEP_SLOTS_MAX: u32 = 512;
 /// Flow entries that the sweep looks at in a second at most, but for a start in arrears: an entry costs
 /// about 10 ns where all of them lie far away. A larger cache is gone over in more than a second.
-const SWEEP_SLOTS_PER_SECOND: u64 = 4 << 20;
+const SWEEP_SLOTS_PER_SECOND: u64 = 8 << 20;
 /// Flows told in one step when a core stops.
 const FLUSH_SLOTS: u32 = 4096;
 /// Answers that may be sent at once after a silence, as a share of a second's.
