@@ -27,6 +27,8 @@ pub const SWEEP_SLOTS_MAX: u32 = 512;
 /// Flow entries that the sweep looks at in a second at most, but for a start in arrears: an entry costs
 /// about 10 ns where all of them lie far away. A larger cache is gone over in more than a second.
 const SWEEP_SLOTS_PER_SECOND: u64 = 8 << 20;
+/// The same while hardly any flow begins.
+const SWEEP_QUIET_SLOTS_PER_SECOND: u64 = 4 << 20;
 /// Flows told in one step when a core stops.
 const FLUSH_SLOTS: u32 = 4096;
 /// Answers that may be sent at once after a silence, as a share of a second's.
@@ -416,9 +418,9 @@ pub(crate) fn core_options(config: &Config) -> CoreOptions {
     }
 }
 
-/// A second, or as long as the entries take at [`SWEEP_SLOTS_PER_SECOND`].
-fn sweep_period_ns(flows_max: u32) -> u64 {
-    let needed = u64::from(flows_max) * flow::SWEEP_PERIOD_NS / SWEEP_SLOTS_PER_SECOND;
+/// A second, or as long as the entries take.
+fn sweep_period_ns(flows_max: u32, slots_per_second: u64) -> u64 {
+    let needed = u64::from(flows_max) * flow::SWEEP_PERIOD_NS / slots_per_second;
     needed.max(flow::SWEEP_PERIOD_NS)
 }
 
@@ -456,7 +458,8 @@ fn cache_options(flow: &FlowConfig, scan: &ScanConfig, worker: usize) -> CacheOp
         tcp_reuse: true,
         tcp_quality: flow.tcp_quality,
         worker,
-        sweep_period_ns: sweep_period_ns(flows_max),
+        sweep_period_ns: sweep_period_ns(flows_max, SWEEP_SLOTS_PER_SECOND),
+        sweep_quiet_period_ns: sweep_period_ns(flows_max, SWEEP_QUIET_SLOTS_PER_SECOND),
         scan: ScanOptions {
             sources_max: scan.sources_max,
             records_per_second: scan.records_per_second,

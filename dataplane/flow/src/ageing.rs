@@ -14,6 +14,10 @@ const SWEEP_AHEAD: usize = 48;
 const FORESIGHT: usize = 16;
 /// Fewer entries than these are not worth a look.
 const SWEEP_SLOTS_MIN: u64 = 8;
+/// Entries after which the sweep asks whether to go on at the same pace.
+const STRETCH_SLOTS: u32 = 4096;
+/// One new flow to these many entries looked at is worth the brisk pace for a whole pass.
+const BRISK_SHARE: u32 = 64;
 /// A last packet this far in the future means that the clock was set back since; the sweep then
 /// takes the flow's idle time from now on.
 const CLOCK_STEP_NS: u64 = 10_000_000_000;
@@ -23,10 +27,38 @@ const CONTEXT_REST_NS: u64 = 60_000_000_000;
 /// Contexts looked at in one call of the sweep at most.
 const CONTEXTS_PER_SWEEP: u64 = 256;
 
+/// How fast the hand goes. A look at an entry that lies far away costs as much as half a packet, and
+/// where no flow begins, nobody waits for an entry that is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    /// Entries still to be looked at briskly.
+    brisk_slots: u32,
+    /// Entries of this stretch.
+    looked: u32,
+    /// Flows created until this stretch began.
+    created: u64,
+}
+
+impl Pace {
+    /// `due` more of all entries were looked at, and `created` flows have begun so far.
+    fn went(&mut self, due: u32, created: u64, flows_max: u32) {
+        self.brisk_slots = self.brisk_slots.saturating_sub(due);
+        self.looked += due;
+        if self.looked < STRETCH_SLOTS.min(flows_max) {
+            return;
+        }
+        if created - self.created > u64::from(self.looked / BRISK_SHARE) {
+            self.brisk_slots = flows_max;
+        }
+        (self.looked, self.created) = (0, created);
+    }
+}
+
 impl FlowCache {
     /// The hand goes over the entries, as many as the time since the last call asks for: a whole
-    /// pass per `sweep_period_ns`, at most `slots_max` in one call and one pass in arrears. Ends idle flows,
-    /// tells long ones, makes superseded verdicts undecided. Returns the entries looked at.
+    /// pass per `sweep_period_ns`, or per `sweep_quiet_period_ns` while hardly any flow begins, at most
+    /// `slots_max` in one call and one pass in arrears. Ends idle flows, tells long ones, makes
+    /// superseded verdicts undecided. Returns the entries looked at.
     ///
     /// # Bounded work
     /// `slots_max` entries.
@@ -47,6 +79,8 @@ impl FlowCache {
                 self.hand = 0;
             }
         }
+        let (created, all) = (self.counters.flows_created, self.options.flows_max);
+        self.pace.went(due, created, all);
         self.contexts
             .recycle(now, CONTEXT_REST_NS, self.contexts_due(due));
         let share = (due, self.options.flows_max);
@@ -66,7 +100,10 @@ impl FlowCache {
     /// entries are, so that most calls are one multiplication.
     #[inline]
     fn sweep_due(&mut self, now: u64, slots_max: u32) -> u32 {
-        let period = self.options.sweep_period_ns;
+        let period = match self.pace.brisk_slots {
+            0 => self.options.sweep_quiet_period_ns,
+            _ => self.options.sweep_period_ns,
+        };
         let capacity = u64::from(self.options.flows_max);
         let Some(since) = self.swept_ns.filter(|since| *since <= now) else {
             // The first call, or the clock stepped backwards.

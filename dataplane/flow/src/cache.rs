@@ -1,5 +1,6 @@
 //! The cache itself: making it, finding a flow, admitting a new one, and who gives way to whom.
 
+use crate::ageing::Pace;
 use crate::context::{ContextTags, Path};
 use crate::counters::CacheCounters;
 use crate::entry::{Cold, Hot, NO_SLOT};
@@ -108,6 +109,7 @@ pub struct FlowCache {
     pub(crate) youngest: u32,
     pub(crate) hand: u32,
     pub(crate) swept_ns: Option<u64>,
+    pub(crate) pace: Pace,
 }
 
 impl FlowCache {
@@ -153,6 +155,7 @@ impl FlowCache {
             youngest: NO_SLOT,
             hand: 0,
             swept_ns: None,
+            pace: Pace::default(),
         })
     }
 

@@ -63,6 +63,9 @@ pub struct CacheOptions {
     /// How long one pass of the sweep over all entries takes, nanoseconds: 1 to 100 s, default 1 s.
     /// Timeouts are noticed this much late, at most.
     pub sweep_period_ns: u64,
+    /// The same while hardly any flow begins: for a pass not one to every 64 entries looked at.
+    /// `sweep_period_ns` to 100 s, default the same 1 s.
+    pub sweep_quiet_period_ns: u64,
     /// How the initiator of a flow is decided.
     pub initiator: InitiatorRule,
     /// Whether a SYN on a closed flow ends that flow and starts another. Default true.
@@ -239,6 +242,7 @@ impl Default for CacheOptions {
             listeners_max: LISTENERS_MAX,
             timeouts: Timeouts::default(),
             sweep_period_ns: SWEEP_PERIOD_NS,
+            sweep_quiet_period_ns: SWEEP_PERIOD_NS,
             initiator: InitiatorRule::Evidence,
             tcp_reuse: true,
             tcp_quality: false,
@@ -275,8 +279,10 @@ pub enum CacheError {
         /// Its limit.
         max: u32,
     },
-    /// `sweep_period_ns` is 0 or too long.
-    #[error("sweep_period_ns: choose 1 to {SWEEP_PERIOD_MAX_NS}")]
+    /// `sweep_period_ns` is 0, or `sweep_quiet_period_ns` shorter or too long.
+    #[error(
+        "sweep_period_ns: choose 1 to {SWEEP_PERIOD_MAX_NS}, and sweep_quiet_period_ns no shorter"
+    )]
     SweepPeriod,
     /// The memory is not there.
     #[error("the flow cache needs {bytes} bytes, which this process cannot get: lower flows_max")]
@@ -350,7 +356,8 @@ impl CacheOptions {
                 max: FLOWS_MAX_LIMIT,
             });
         }
-        if self.sweep_period_ns == 0 || self.sweep_period_ns > SWEEP_PERIOD_MAX_NS {
+        let (period, quiet) = (self.sweep_period_ns, self.sweep_quiet_period_ns);
+        if period == 0 || quiet < period || quiet > SWEEP_PERIOD_MAX_NS {
             return Err(CacheError::SweepPeriod);
         }
         Ok(())

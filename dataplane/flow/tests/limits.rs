@@ -8,7 +8,7 @@ use flow::{
     Admission, CacheError, CacheOptions, ContextTags, FlowCache, FlowKey, NewFlow, Path,
     ScanOptions, Step, TcpFlags as T, Timeouts, VlanTags, proto,
 };
-use house::{House, SECOND, START, back, options, plain, tuple};
+use house::{House, MS, SECOND, START, back, options, plain, tuple};
 
 #[test]
 fn flood_of_new_flows_evicts_only_its_like() {
@@ -363,6 +363,41 @@ fn sweep_keeps_its_pace_and_its_bound() {
     assert_eq!(house.sweep(64), 0);
 }
 
+/// Entries that a second of milliseconds looks at.
+fn swept_in_a_second(house: &mut House) -> u32 {
+    let mut swept = 0;
+    for _ in 0..1000 {
+        house.now += MS;
+        swept += house.sweep(512);
+    }
+    swept
+}
+
+#[test]
+fn sweep_is_brisk_for_a_pass_once_flows_begin() {
+    let mut house = House::new(&CacheOptions {
+        sweep_quiet_period_ns: 4 * SECOND,
+        ..options(100_000, 100_000)
+    });
+    house.sweep(512);
+    let quiet = 24_900..=25_100;
+    let swept = swept_in_a_second(&mut house);
+    assert!(quiet.contains(&swept), "{swept} where no flow begins");
+    for host in 0..10_000 {
+        house
+            .packet(tuple(host, 40_000, 2, 53, proto::UDP), &plain(60))
+            .unwrap();
+    }
+    swept_in_a_second(&mut house);
+    let swept = swept_in_a_second(&mut house);
+    assert!(!quiet.contains(&swept), "{swept} behind many new flows");
+    swept_in_a_second(&mut house);
+    let swept = swept_in_a_second(&mut house);
+    assert!(quiet.contains(&swept), "{swept} when they are old");
+    house.wait(34 * SECOND);
+    assert_eq!(house.cache.counters().flows, 0, "a pass late at most");
+}
+
 #[test]
 fn path_is_told_in_the_initiators_direction_and_given_back() {
     let mut house = House::new(&CacheOptions {
@@ -491,6 +526,11 @@ fn options_out_of_range_are_refused_with_a_reason() {
         ..options(8, 0)
     };
     assert_eq!(refused(stopped), CacheError::SweepPeriod);
+    let hurried = CacheOptions {
+        sweep_quiet_period_ns: SECOND / 2,
+        ..options(8, 0)
+    };
+    assert_eq!(refused(hurried), CacheError::SweepPeriod);
     let paths = CacheOptions {
         paths_max: u32::MAX,
         ..options(8, 0)

@@ -187,6 +187,7 @@ fn options() -> impl Strategy<Value = CacheOptions> {
                     embryonic_max,
                     // With one nanosecond a pass, each call of the sweep is a pass or nothing.
                     sweep_period_ns: 1,
+                    sweep_quiet_period_ns: 1,
                     initiator: if evidence {
                         InitiatorRule::Evidence
                     } else {
