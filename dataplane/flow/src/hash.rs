@@ -61,19 +61,22 @@ impl HashKey {
         })
     }
 
-    /// Hash of up to six words.
+    /// Hash of up to six words. An odd one out goes into the last step.
     #[inline(always)]
     pub(crate) fn hash<const N: usize>(&self, words: &[u64; N]) -> u64 {
         const { assert!(N <= 6, "there are secrets for three pairs") };
         let mut sum = 0_u64;
         let mut i = 0;
-        while i < N {
-            let high = if i + 1 < N { words[i + 1] } else { 0 };
-            let product = fold(words[i] ^ self.secrets[i], high ^ self.secrets[i + 1]);
+        while i + 1 < N {
+            let product = fold(
+                words[i] ^ self.secrets[i],
+                words[i + 1] ^ self.secrets[i + 1],
+            );
             sum = sum.rotate_left(29).wrapping_add(product);
             i += 2;
         }
-        fold(sum ^ self.secrets[6], self.secrets[7])
+        let odd = if i < N { words[i] } else { 0 };
+        fold(sum ^ self.secrets[6], odd ^ self.secrets[7])
     }
 }
 

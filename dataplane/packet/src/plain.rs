@@ -96,6 +96,10 @@ impl<'f> Plain<'f> {
     #[inline(always)]
     #[must_use]
     pub fn ipv6(frame: &'f [u8]) -> Option<Self> {
+        // One check for all that UDP needs.
+        if frame.len() < ETHERNET_BYTES + 40 + 8 {
+            return None;
+        }
         let (ethernet, rest) = frame.split_first_chunk::<ETHERNET_BYTES>()?;
         let (ip, after) = rest.split_first_chunk::<40>()?;
         let payload = u16::from_be_bytes([ip[4], ip[5]]);
