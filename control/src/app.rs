@@ -90,12 +90,12 @@ impl Namer {
         flow(stored, naming, &self.ports)
     }
 
-    /// The flows of a batch, in order.
-    pub fn each(&mut self, batch: &[StoredFlow], mut take: impl FnMut(api::Flow)) {
+    /// Adds the flows of a batch, in order.
+    pub fn each(&mut self, batch: &[StoredFlow], named: &mut Vec<api::Flow>) {
         for stored in batch.chunk_by(|one, other| one.record.epoch == other.record.epoch) {
             let epoch = stored.first().map_or(0, |first| first.record.epoch);
             let naming = naming_of(&self.names, &mut self.last, epoch);
-            flows(stored, naming, &self.ports, &mut take);
+            flows(stored, naming, &self.ports, named);
         }
     }
 }

@@ -232,7 +232,7 @@ impl Work {
     fn keep(&self, first: Batch) {
         let mut namer = Namer::new(self.registry.names(), self.dataplane.port_names());
         let mut flows = Vec::with_capacity(first.len());
-        let mut take = |batch: &Batch| namer.each(batch, |flow| flows.push(flow));
+        let mut take = |batch: &Batch| namer.each(batch, &mut flows);
         take(&first);
         let mut asked = None;
         for _ in 1..BATCHES_MAX {

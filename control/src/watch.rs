@@ -323,7 +323,7 @@ impl Work {
     fn look(&mut self, batch: &Batch) {
         let mut namer = Namer::new(self.registry.names(), self.dataplane.port_names());
         let mut flows = Vec::with_capacity(batch.len());
-        namer.each(batch, |flow| flows.push(flow));
+        namer.each(batch, &mut flows);
         let mut detector = self.watch.detector();
         for flow in &flows {
             detector.observe(flow);
