@@ -285,15 +285,15 @@ impl Story<'_> {
         self.business();
     }
 
-    /// While two segments are back in test for a day's work on them, somebody gets into the application by SSH, and from
-    /// there on to the database. The watch tells both hops as one path, and who is to be held.
+    /// While two segments are back in test for a day's work on them, the attacker comes again, gets into the web server
+    /// and from there on to the application. The watch tells both hops as one path, and who is to be held.
     fn hold_by_finding(&self) {
-        for segment in ["shop-app", "shop-db"] {
+        for segment in ["shop-web", "shop-app"] {
             let demote = ["segments", "demote", segment, "-m", "maintenance"];
             let _ = self.appliance.cli(&demote).must();
         }
-        assert!(self.talk(ATTACKER, APP, 22), "what is in test passes");
-        assert!(self.talk(APP, DB, 3389), "and so does the way on");
+        assert!(self.talk(ATTACKER, WEB, 22), "what is in test passes");
+        assert!(self.talk(WEB, APP, 22), "and so does the way on");
         let open = ["watch", "list", "--open", "--severity", "high"];
         let found = self.until(&open, 0, "2 hops in a row");
         assert_golden("story-12-watch.txt", &found.stdout);
@@ -317,16 +317,17 @@ impl Story<'_> {
         let draft = self.lab.file("held.toml", &dry.stdout);
         let checked = ["policy", "check", &draft.display().to_string()];
         let _ = self.appliance.cli(&checked).must();
-        assert!(self.talk(APP, DB, 3389), "a draft changes nothing");
+        assert!(self.talk(WEB, APP, 22), "a draft changes nothing");
         let held = self.appliance.cli(&hold).must();
         assert_golden("story-15-held.txt", &held.stdout);
-        assert!(!self.talk(ATTACKER, APP, 22), "the way in is shut");
-        assert!(!self.talk(APP, DB, 3389), "and the way on");
-        assert!(!self.talk(APP, DB, 5432), "held is held");
-        assert!(self.talk(CLIENT, WEB, 80), "and nobody else");
+        assert!(!self.talk(ATTACKER, WEB, 22), "the way in is shut");
+        assert!(!self.talk(WEB, APP, 22), "and the way on");
+        assert!(!self.talk(CLIENT, WEB, 80), "held is held");
+        assert!(self.talk(ADMIN, WEB, 22), "but for those who look at it");
+        assert!(self.talk(APP, DB, 5432), "and nobody else");
         let shown = self.appliance.cli(&["watch", "show", &id]).must();
         assert!(shown.stdout.contains("acknowledged"), "{shown}");
-        let _ = self.appliance.cli(&["quarantine", "lift", "app"]).must();
+        let _ = self.appliance.cli(&["quarantine", "lift", "web"]).must();
         self.business();
     }
 
