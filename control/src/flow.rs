@@ -6,6 +6,7 @@ use abi::verdict::{Coverage, InitiatorEvidence};
 use abi::{Action, AggregateRecord, FlowRecord, Mode, Reason, VerdictSource};
 use acl::Service;
 use api::flow::{Aggregate, FlowId, Tunnel};
+use api::history::Conversation;
 use api::words::{self, EndReason, Kind, NamedBy};
 use api::{Flow, Ts};
 use std::net::{IpAddr, Ipv6Addr};
@@ -85,6 +86,18 @@ pub fn is_readable(record: &FlowRecord) -> bool {
 #[must_use]
 pub const fn is_icmp(proto: u8) -> bool {
     matches!(proto, 1 | 58)
+}
+
+/// Service of a conversation, as an image is asked about it.
+#[must_use]
+pub const fn service_of(seen: &Conversation) -> Service {
+    match seen.proto {
+        1 | 58 => {
+            let [kind, code] = seen.port.to_be_bytes();
+            Service::icmp(seen.proto, kind, code)
+        }
+        proto => Service::port(proto, seen.port),
+    }
 }
 
 /// What the flow asks of its responder.

@@ -8,9 +8,9 @@
 
 mod asked;
 
-use crate::flow::address_bytes;
+use crate::flow::{address_bytes, service_of};
 use abi::verdict::Coverage;
-use acl::{PolicyImage, Service};
+use acl::PolicyImage;
 use api::Ts;
 use api::filter::Filter;
 use api::history::Conversation;
@@ -137,13 +137,7 @@ struct Found {
 
 impl Found {
     fn of(image: &PolicyImage, seen: &Conversation) -> Self {
-        let service = match seen.proto {
-            1 | 58 => {
-                let [kind, code] = seen.port.to_be_bytes();
-                Service::icmp(seen.proto, kind, code)
-            }
-            proto => Service::port(proto, seen.port),
-        };
+        let service = service_of(seen);
         let (src, dst) = (address_bytes(seen.src), address_bytes(seen.dst));
         let decision = image.evaluate(&src, &dst, &service);
         let rule = image.rule_by_id(decision.rule_id);

@@ -95,6 +95,8 @@ fn from_observing_to_a_stopped_attack() {
     story.attack();
     story.investigate();
     story.quarantine();
+    story.hold_by_finding();
+    story.log();
     appliance.finish();
 }
 
@@ -281,6 +283,55 @@ impl Story<'_> {
         assert!(self.talk(APP, DB, 5432), "and nobody else");
         let _ = self.appliance.cli(&["quarantine", "lift", "web"]).must();
         self.business();
+    }
+
+    /// While two segments are back in test for a day's work on them, the attacker comes again, gets into the web server
+    /// and from there on to the application. The watch tells both hops as one path, and who is to be held.
+    fn hold_by_finding(&self) {
+        for segment in ["shop-web", "shop-app"] {
+            let demote = ["segments", "demote", segment, "-m", "maintenance"];
+            let _ = self.appliance.cli(&demote).must();
+        }
+        assert!(self.talk(ATTACKER, WEB, 22), "what is in test passes");
+        assert!(self.talk(WEB, APP, 22), "and so does the way on");
+        let open = ["watch", "list", "--open", "--severity", "high"];
+        let found = self.until(&open, 0, "2 hops in a row");
+        assert_golden("story-12-watch.txt", &found.stdout);
+        let list = self.appliance.json(&open);
+        let id = list["findings"][0]["id"].to_string();
+        // Whole when its records are: a flow that lives is told as far as it is.
+        let shown = self.until(&["watch", "show", &id], 0, "2 answered");
+        assert_golden("story-13-finding.txt", &shown.stdout);
+        let hold = [
+            "watch",
+            "quarantine",
+            &id,
+            "--allow",
+            "ssh",
+            "--to",
+            "admins",
+        ];
+        let dry = self.appliance.cli(&[&hold[..], &["--dry-run"]].concat());
+        let dry = dry.must();
+        assert_golden("story-14-dry-run.txt", &dry.stderr);
+        let draft = self.lab.file("held.toml", &dry.stdout);
+        let checked = ["policy", "check", &draft.display().to_string()];
+        let _ = self.appliance.cli(&checked).must();
+        assert!(self.talk(WEB, APP, 22), "a draft changes nothing");
+        let held = self.appliance.cli(&hold).must();
+        assert_golden("story-15-held.txt", &held.stdout);
+        assert!(!self.talk(ATTACKER, WEB, 22), "the way in is shut");
+        assert!(!self.talk(WEB, APP, 22), "and the way on");
+        assert!(!self.talk(CLIENT, WEB, 80), "held is held");
+        assert!(self.talk(ADMIN, WEB, 22), "but for those who look at it");
+        assert!(self.talk(APP, DB, 5432), "and nobody else");
+        let shown = self.appliance.cli(&["watch", "show", &id]).must();
+        assert!(shown.stdout.contains("acknowledged"), "{shown}");
+        let _ = self.appliance.cli(&["quarantine", "lift", "web"]).must();
+        self.business();
+    }
+
+    fn log(&self) {
         let log = self.appliance.cli(&["policy", "log"]);
         assert_golden("story-11-log.txt", &log.must().stdout);
         let _ = self.appliance.cli(&["policy", "log", "--verify"]).must();

@@ -8,7 +8,8 @@
 //! test       = [ "src" | "dst" ] end | whole
 //! end        = [ "host" | "net" ] ADDRESS [ "/" BITS ]
 //!            | "port" NUMBER [ "-" NUMBER ] | "segment" NAME | "workload" NAME
-//! whole      = "tcp" | "udp" | "icmp" | "icmpv6" | "sctp" | "proto" ( NAME | NUMBER )
+//! whole      = ( "tcp" | "udp" | "sctp" ) [ [ "src" | "dst" ] "port" NUMBER [ "-" NUMBER ] ]
+//!            | "icmp" | "icmpv6" | "gre" | "esp" | "proto" ( NAME | NUMBER )
 //!            | "service" NAME | "rule" NAME | "pending-rule" NAME
 //!            | "verdict" WORD | "pending" WORD | "source" WORD | "mode" WORD | "coverage" WORD
 //!            | "end" WORD | "kind" WORD | "state" WORD | "drop" WORD | "tunnel" WORD

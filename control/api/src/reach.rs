@@ -273,7 +273,7 @@ pub struct Analysis {
     pub revision: String,
     /// Rules that it has.
     pub rules: u64,
-    /// Whole days that use was looked at.
+    /// Days of the time looked at on which history saw anything.
     pub days_watched: u64,
     /// Why nothing is said about use; empty where it is.
     pub use_not_judged: String,

@@ -36,7 +36,8 @@ pub enum FindingKind {
     Unmatched,
     /// It matches, and in every case, in either verdict, another rule decides.
     Shadowed,
-    /// It decides, and without it every case would have the same action in either verdict.
+    /// It decides, and without it every case would have the same action in either verdict, and were every segment in
+    /// enforce.
     Redundant,
     /// It allows or limits in a case in which a rule of the same tier denies or rejects, and wins.
     Conflicting,
@@ -116,7 +117,8 @@ pub fn analyze(compiled: &CompiledPolicy, usage: Option<&Usage>) -> Vec<Finding>
         found.dates(compiled.today(), usage);
         if !rule.expired(compiled.today()) {
             found.standing(&standings[at], &mut tries);
-            if let Some(usage) = usage {
+            // What never decides is not used either, and has been told.
+            if let Some(usage) = usage.filter(|_| standings[at].decides) {
                 usage::judge(compiled, &mut found, at, usage);
             }
         }

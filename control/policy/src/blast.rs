@@ -56,17 +56,27 @@ pub fn blast(
         }
     };
     let mut reach = Reach::new(compiled, view);
+    let mut by_name: Vec<(&str, u32)> = (own..compiled.image.segment_count())
+        .filter_map(|at| Some((name(at)?, at)))
+        .collect();
+    by_name.sort_unstable();
     let mut walk = Walk::new(&mut reach, None);
     let hops = hops.min(BLAST_HOPS_MAX);
     Some(
         asked
             .iter()
-            .map(|at| of_segment(&mut walk, *at, hops))
+            .map(|at| of_segment(&mut walk, &by_name, *at, hops))
             .collect(),
     )
 }
 
-fn of_segment(walk: &mut Walk<'_, '_>, segment: u32, hops: usize) -> Blast {
+/// `by_name`: the policy's own segments, by name.
+fn of_segment(
+    walk: &mut Walk<'_, '_>,
+    by_name: &[(&str, u32)],
+    segment: u32,
+    hops: usize,
+) -> Blast {
     let kinds = (0..).zip(&walk.reach.ends.kinds);
     let within = kinds.filter(|(_, kind)| {
         segment == SEGMENT_ANY || kind.segments.binary_search(&segment).is_ok()
@@ -75,7 +85,8 @@ fn of_segment(walk: &mut Walk<'_, '_>, segment: u32, hops: usize) -> Blast {
     let spread = walk.spread(&from, hops);
     let workloads = |kind: u32| walk.reach.kind(kind).workloads.len() as u64;
     let mut ring = Ring::default();
-    let mut segments = std::collections::BTreeSet::new();
+    let all = walk.reach.compiled.image.segment_count() as usize;
+    let mut segments = Bits::new(all);
     let mut among = false;
     let mut rings = Vec::with_capacity(hops);
     for reached in &spread {
@@ -89,13 +100,12 @@ fn of_segment(walk: &mut Walk<'_, '_>, segment: u32, hops: usize) -> Blast {
                 match *at {
                     SEGMENT_INTERNET => ring.internet = true,
                     SEGMENT_UNMANAGED => ring.unmanaged = true,
-                    at => {
-                        segments.insert(walk.reach.segment_name(at).to_owned());
-                    }
+                    at => segments.set(at),
                 }
             }
         }
-        ring.segments = segments.iter().cloned().collect();
+        let reached = by_name.iter().filter(|(_, at)| segments.has(*at));
+        ring.segments = reached.map(|(name, _)| (*name).to_owned()).collect();
         rings.push(ring.clone());
     }
     Blast {

@@ -13,7 +13,7 @@ mod tests;
 
 use crate::compile::CompiledPolicy;
 use crate::reach::services::{ServiceSet, Services};
-use crate::reach::{Reach, View};
+use crate::reach::{Numbered, Reach, View};
 use abi::Action;
 use ends::JointEnds;
 use rows::Rectangles;
@@ -124,8 +124,8 @@ impl<'c> Found<'c> {
             new: Reach::with_services(new, view, services),
             strokes: Vec::new(),
             numbers: HashMap::new(),
-            known: HashMap::new(),
-            same: HashMap::new(),
+            known: Numbered::default(),
+            same: Numbered::default(),
         };
         let mut rows = Rectangles::default();
         for v4 in [true, false] {
@@ -176,9 +176,9 @@ struct Sides<'c> {
     strokes: Vec<Stroke>,
     numbers: HashMap<Stroke, u32>,
     /// What is different between a cell of either side.
-    known: HashMap<[(u32, bool); 2], Rc<[u32]>>,
+    known: Numbered<[(u32, bool); 2], Rc<[u32]>>,
     /// Whether two outcomes are the same.
-    same: HashMap<(u32, u32), bool>,
+    same: Numbered<(u32, u32), bool>,
 }
 
 impl Sides<'_> {

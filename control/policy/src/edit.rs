@@ -24,7 +24,9 @@ pub enum EditError {
     #[error("the policy cannot be edited in place ({0}); change its file and apply that")]
     Text(String),
     /// Removed, and not there.
-    #[error("there is no workload `{0}`; `ringfence workloads` lists them")]
+    #[error(
+        "there is no workload `{0}`; `ringfence workloads` lists them, `ringfence workload set NAME --address ADDRESS` adds one"
+    )]
     NoWorkload(String),
     /// New, and without an address.
     #[error("there is no workload `{0}` yet, and a new one needs addresses: give --address")]

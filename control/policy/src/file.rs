@@ -38,6 +38,14 @@ pub struct PolicyFile {
     pub(crate) invariants: Vec<InvariantText>,
 }
 
+impl PolicyFile {
+    /// Names of the rules that could be read.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.rules.iter().filter_map(|rule| rule.name.as_ref());
+        names.map(|name| name.value.as_str())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct WorkloadText {
     pub(crate) at: usize,

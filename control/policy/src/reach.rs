@@ -14,8 +14,12 @@ use abi::{Action, VerdictSource};
 use acl::IdentityId;
 use core::fmt;
 use ends::{Ends, HostKind};
+use foldhash::fast::FixedState;
 use services::{ServiceSet, Services};
 use std::collections::HashMap;
+
+/// What is looked up once for each pair of ends, of which there are millions. Its keys are numbers of our own.
+pub(crate) type Numbered<K, V> = HashMap<K, V, FixedState>;
 
 /// Which verdict "can" stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,7 +56,7 @@ pub(crate) struct Reach<'c> {
     pub(crate) view: View,
     pub(crate) ends: Ends,
     pub(crate) services: Services,
-    of_cell: HashMap<(u32, bool), u32>,
+    of_cell: Numbered<(u32, bool), u32>,
     numbers: HashMap<Box<[u8]>, u32>,
     outcomes: Vec<Outcome>,
 }
@@ -74,7 +78,7 @@ impl<'c> Reach<'c> {
             view,
             ends: Ends::of(compiled.policy(), &compiled.image),
             services,
-            of_cell: HashMap::new(),
+            of_cell: Numbered::default(),
             numbers: HashMap::new(),
             outcomes: Vec::new(),
         }

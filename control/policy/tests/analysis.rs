@@ -5,6 +5,7 @@ mod drawn;
 use abi::Decision;
 use acl::{PolicyImage, Service, reference};
 use drawn::{ADDRESSES, Drawn, TODAY, bytes, drawn};
+use jiff::ToSpan as _;
 use policy::{CompiledPolicy, FindingKind, Remedy, RuleFacts, Usage, analyze, compile, load};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,20 @@ fn a_rule_that_never_decides_is_shadowed_and_one_that_changes_nothing_is_redunda
     );
 }
 
+/// What `observe` lets pass anyhow is not for nothing: it is what `enforce` will let pass.
+#[test]
+fn an_allow_rule_of_segments_in_observe_is_not_redundant() {
+    let text = with(&[
+        r#"name = "needed", from = ["a"], to = ["b"], services = ["ssh"], action = "allow""#,
+        r#"name = "outside", from = ["internet"], to = ["internet"], action = "allow""#,
+    ]);
+    check(
+        &text.replace("\"enforce\"", "\"observe\""),
+        None,
+        "redundant outside: without it the default would decide the same [remove]\n",
+    );
+}
+
 #[test]
 fn a_rule_in_test_decides_what_is_pending() {
     // The deny in test shadows nothing that is enforced, and is not for nothing itself.
@@ -129,7 +144,7 @@ fn facts(sources: &[&str], destinations: &[&str], services: &[(u8, u16)]) -> Rul
         sources: addresses(sources),
         destinations: addresses(destinations),
         services: services.iter().copied().collect(),
-        cut: false,
+        ..RuleFacts::default()
     }
 }
 
@@ -210,6 +225,32 @@ owner = "ops"
             )
             .enforced
             .permits()
+    );
+}
+
+#[test]
+fn a_rule_without_use_is_told_with_its_last_flow_and_one_that_came_lately_is_not_told() {
+    let text = with(&[
+        r#"name = "idle", from = ["a"], to = ["b"], services = ["apps"], action = "allow""#,
+        r#"name = "old", from = ["a"], to = ["b"], services = ["ssh"], action = "allow""#,
+        r#"name = "young", from = ["b"], to = ["a"], services = ["ssh"], action = "allow""#,
+    ]);
+    let known = |last_before, in_force_since| RuleFacts {
+        last_before,
+        in_force_since,
+        ..RuleFacts::default()
+    };
+    let days_ago = |days: i32| TODAY.checked_sub(days.days()).expect("a day");
+    let rules = [
+        ("idle", known(None, Some(days_ago(7)))),
+        ("old", known(Some(days_ago(40)), None)),
+        ("young", known(None, Some(days_ago(6)))),
+    ];
+    check(
+        &text,
+        Some(&usage(30, &rules)),
+        "unused idle: in the 30 days watched it decided no flow, nor would have; it is in force since 2026-11-15 [remove]\n\
+         unused old: in the 30 days watched it decided no flow, nor would have; the last one was on 2026-10-13 [remove]\n",
     );
 }
 
@@ -331,6 +372,19 @@ fn cases(image: &PolicyImage, ends: &[[u8; 16]]) -> Vec<([u8; 16], [u8; 16], Ser
     cases
 }
 
+/// What would happen, were every segment in enforce.
+fn meant(image: &PolicyImage, ends: [&[u8; 16]; 2], decision: &Decision) -> abi::Action {
+    let built_in = u32::try_from(abi::image::BUILT_IN_SEGMENTS.len()).expect("few");
+    let is_in_segment = |end: &&[u8; 16]| {
+        let segments = reference::segments(image, end);
+        segments.iter().any(|at| *at >= built_in)
+    };
+    match decision.pending_source {
+        abi::VerdictSource::Default if ends.iter().any(is_in_segment) => abi::Action::Deny,
+        _ => decision.pending,
+    }
+}
+
 /// What the definitions say about each rule.
 fn expected(drawn: &Drawn) -> BTreeMap<String, FindingKind> {
     let with_all = compiled(&drawn.text());
@@ -366,11 +420,18 @@ fn expected(drawn: &Drawn) -> BTreeMap<String, FindingKind> {
         let less: Vec<String> = kept.map(|(_, text)| text.clone()).collect();
         let without = compiled(&less.join("[[rule]]"));
         let after = cases(&without.image, &ends);
-        let same = before.iter().zip(&after).all(|((.., a), (.., b))| {
-            let limits = a.rule_id == rule.id && a.enforced == abi::Action::Limit
-                || a.pending_rule_id == rule.id && a.pending == abi::Action::Limit;
-            (a.enforced, a.pending, a.on_change) == (b.enforced, b.pending, b.on_change) && !limits
-        });
+        let same = before
+            .iter()
+            .zip(&after)
+            .all(|((src, dst, _, a), (.., b))| {
+                let meant_a = meant(image, [src, dst], a);
+                let as_meant = meant_a == meant(&without.image, [src, dst], b);
+                let limits = a.rule_id == rule.id && a.enforced == abi::Action::Limit
+                    || a.pending_rule_id == rule.id && a.pending == abi::Action::Limit;
+                let told =
+                    (a.enforced, a.pending, a.on_change) == (b.enforced, b.pending, b.on_change);
+                told && as_meant && !limits
+            });
         if same {
             expected.insert(rule.name.to_owned(), FindingKind::Redundant);
         }

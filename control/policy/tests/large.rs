@@ -307,3 +307,66 @@ fn reach_large() {
     });
     timed("analyze, findings", &|| policy::analyze(&old, None).len());
 }
+
+/// `cargo test --release -p ringfence-policy --test large -- --ignored --nocapture explain`
+#[test]
+#[ignore = "measures: run it in a release build"]
+fn explain_large() {
+    let plan = Plan {
+        apps: 500,
+        replicas: 5,
+        rules: 100_000,
+    };
+    let text = plan.text();
+    let policy = policy::load(&text, "large.toml", TODAY).expect("a valid policy");
+    let compiled = compile(&policy, 1, TODAY).expect("it compiles");
+    let ends = |number: usize| {
+        let of = |at: usize| core::net::IpAddr::V4(Plan::address(scatter(at) % plan.workloads()));
+        [of(2 * number), of(2 * number + 1)]
+    };
+    let (started, asked) = (Instant::now(), 1_000_usize);
+    for number in 0..asked {
+        let [src, dst] = ends(number);
+        let port = u16::try_from(1_000 + 10 * (scatter(number) % SERVICES)).expect("a port");
+        let report = policy::explain(&compiled, src, dst, &Service::port(6, port));
+        assert!(report.consistent);
+    }
+    let each = started.elapsed() / u32::try_from(asked).expect("few");
+    println!("explain a flow: {each:?}");
+    let inventory = policy::Inventory::default();
+    for number in 0..4 {
+        let [src, dst] = ends(number);
+        let service = Service::port(6, 1_000);
+        let permit = !compiled
+            .image
+            .evaluate(&address_bytes(src), &address_bytes(dst), &service)
+            .enforced
+            .permits();
+        let wanted = policy::Wanted {
+            src,
+            dst,
+            service,
+            permit,
+            view: policy::View::Enforced,
+        };
+        let repaired = policy::Repaired {
+            text: &text,
+            inventory: &inventory,
+            compiled: &compiled,
+        };
+        let started = Instant::now();
+        let found = policy::repair(repaired, &wanted);
+        let found = found.map_or_else(|e| e.to_string(), |all| format!("{} changes", all.len()));
+        println!(
+            "smallest change, permit {permit}: {found} in {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+fn address_bytes(address: core::net::IpAddr) -> [u8; 16] {
+    match address {
+        core::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        core::net::IpAddr::V6(v6) => v6.octets(),
+    }
+}

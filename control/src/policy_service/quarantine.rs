@@ -487,9 +487,9 @@ fn noted(request: &QuarantineRequest) -> String {
         .as_ref()
         .map_or_else(String::new, |to| format!(" with {to}"));
     format!(
-        "{} is held for {} s{allowed}{with}{}",
+        "{} is held for {}{allowed}{with}{}",
         request.workload,
-        request.for_s,
+        humantime::format_duration(std::time::Duration::from_secs(request.for_s)),
         because(&request.note)
     )
 }

@@ -6,15 +6,20 @@ use super::proof::told as told_broken;
 use super::{InForce, PolicyService};
 use crate::app::App;
 use crate::clock::now_ns;
+use crate::flow::{address_bytes, service_of};
 use crate::history_questions::selection;
 use crate::questions::action_word;
 use api::error::{ApiError, ErrorCode};
 use api::history::{Conversation, HistoryQuery};
+use api::policy::Outcome;
 use api::reach::{
     Analysis, AnalyzeRequest, Blast, BlastRadius, BlastRequest, Changed, DiffRequest, EndSet,
     Finding, PolicyDiff, PolicySource, ReachChange, Ring, Turn, View, WordChange,
 };
+use history::Selection;
+use jiff::civil::Date;
 use policy::{CompiledPolicy, Remedy, RuleFacts, USAGE_DAYS_MIN, Usage};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -121,51 +126,134 @@ impl App {
     /// # Errors
     /// A policy is not found or not valid, or history fails.
     pub fn policy_analyze(&self, asked: &AnalyzeRequest) -> Result<Analysis, ApiError> {
-        let usage = self.usage(asked.since.as_deref())?;
-        let find = |source: &PolicySource| self.policy.find(source);
+        let compiled = self.policy.find(&asked.policy)?;
+        let usage = self.usage(&compiled, asked.since.as_deref())?;
+        let find = |_: &PolicySource| Ok(Arc::clone(&compiled));
         analyze(&find, &asked.policy, usage)
     }
 
-    /// What history tells of rules, or why it does not.
-    fn usage(&self, since: Option<&str>) -> Result<Result<Usage, String>, ApiError> {
+    /// What history tells of the rules of a policy, or why it does not.
+    fn usage(
+        &self,
+        of: &CompiledPolicy,
+        since: Option<&str>,
+    ) -> Result<Result<Usage, String>, ApiError> {
+        let internal = |e: history::HistoryError| ApiError::new(ErrorCode::Internal, e.to_string());
         let query = HistoryQuery {
             since: since.map(str::to_owned),
             ..HistoryQuery::default()
         };
         let selection = selection(&query, now_ns())?;
-        let tiers = self.history_state().tiers;
-        let oldest = tiers.iter().filter_map(|tier| tier.oldest_ts).min();
-        let Some(oldest) = oldest else {
-            return Ok(Err("history holds nothing".to_owned()));
-        };
-        let watched = now_ns().saturating_sub(oldest.0.max(selection.since_ns));
-        let mut usage = Usage {
-            days: watched / DAY_NS,
-            ..Usage::default()
-        };
-        if usage.days < USAGE_DAYS_MIN {
-            let days = usage.days;
-            let message = format!("{days} days were watched, less than {USAGE_DAYS_MIN}");
-            return Ok(Err(message));
-        }
+        let (mut usage, mut days) = (Usage::default(), BTreeSet::new());
         let mut each = |conversation: Conversation| {
-            note(&mut usage, &conversation);
+            days.insert(conversation.start_ts.0 / DAY_NS);
+            note(&mut usage, of, &conversation);
             ControlFlow::Continue(())
         };
         let answered = self.history.conversations_to_add_up(&selection, &mut each);
-        answered.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+        answered.map_err(internal)?;
+        usage.days = days.len() as u64;
+        let Some(oldest) = days.first().filter(|_| usage.days >= USAGE_DAYS_MIN) else {
+            let days = usage.days;
+            let message = format!(
+                "history saw traffic on {days} days of that time, and less than {USAGE_DAYS_MIN} tell too little"
+            );
+            return Ok(Err(message));
+        };
+        let before = Selection {
+            since_ns: 0,
+            until_ns: selection.since_ns,
+            ..selection
+        };
+        if before.until_ns > 0 {
+            for used in self.history.rule_use(&before).map_err(internal)? {
+                let facts = usage.rules.entry(used.rule.to_string()).or_default();
+                facts.last_before = date_of(used.last_ts.0).filter(|_| used.last_ts.0 > 0);
+            }
+        }
+        self.note_young(&mut usage, of, oldest.saturating_mul(DAY_NS))?;
         Ok(Ok(usage))
+    }
+
+    /// Notes since when each unused rule has been in force, where that is later than `since_ns`.
+    fn note_young(
+        &self,
+        usage: &mut Usage,
+        of: &CompiledPolicy,
+        since_ns: u64,
+    ) -> Result<(), ApiError> {
+        let rules = of.policy().rules.iter().map(|rule| rule.name.as_str());
+        let is_used = |name: &str| usage.rules.get(name).is_some_and(|facts| facts.flows > 0);
+        let mut unused: BTreeSet<&str> = rules.filter(|name| !is_used(name)).collect();
+        // From the newest revision to the oldest; a rule came with the one after the first that lacks it.
+        let mut came_ns = None;
+        let log = self.policy.history()?.entries;
+        let adopted = log.iter().filter(|e| e.outcome == Outcome::Adopted);
+        let mut read: (String, BTreeSet<String>) = <_>::default();
+        for entry in adopted.rev() {
+            if unused.is_empty() {
+                break;
+            }
+            if read.0 != entry.revision {
+                let text = self.policy.revision(&entry.revision)?.text;
+                let names = policy::parse(&text, "revision");
+                let names = names.rule_names().map(str::to_owned).collect();
+                read = (entry.revision.clone(), names);
+            }
+            let is_there = |name: &&str| read.1.contains(*name);
+            let (there, lacking) = unused.into_iter().partition(is_there);
+            unused = there;
+            note_since(usage, lacking, came_ns);
+            came_ns = Some(entry.ts.0);
+            if entry.ts.0 < since_ns {
+                return Ok(());
+            }
+        }
+        note_since(usage, unused, came_ns);
+        Ok(())
     }
 }
 
-/// Adds what one conversation says about the rules that decided it.
-fn note(usage: &mut Usage, conversation: &Conversation) {
-    let rules = [&conversation.rule, &conversation.pending_rule];
-    let same = rules[0] == rules[1];
-    for rule in rules.into_iter().take(if same { 1 } else { 2 }).flatten() {
-        let facts = match usage.rules.get_mut(rule.as_ref()) {
+/// Notes since when rules have been in force; those of a draft, which never were, are left as they are.
+fn note_since(usage: &mut Usage, rules: BTreeSet<&str>, came_ns: Option<u64>) {
+    let Some(date) = came_ns.and_then(date_of) else {
+        return;
+    };
+    for rule in rules {
+        let facts = usage.rules.entry(rule.to_owned()).or_default();
+        facts.in_force_since = Some(date);
+    }
+}
+
+/// The day of a time, in UTC.
+fn date_of(ns: u64) -> Option<Date> {
+    let at = jiff::Timestamp::from_nanosecond(i128::from(ns)).ok()?;
+    Some(at.to_zoned(jiff::tz::TimeZone::UTC).date())
+}
+
+/// Adds what one conversation says about the rules that decided it, and about those of the policy asked about that
+/// decide it now: that one may have come later, or never have been in force.
+fn note(usage: &mut Usage, of: &CompiledPolicy, conversation: &Conversation) {
+    let mut rules: BTreeSet<&str> = [&conversation.rule, &conversation.pending_rule]
+        .into_iter()
+        .flatten()
+        .map(AsRef::as_ref)
+        .collect();
+    let dictionary = of.dictionary();
+    if !conversation.folded {
+        let [src, dst] = [conversation.src, conversation.dst].map(address_bytes);
+        let service = service_of(conversation);
+        let decision = of.image.evaluate(&src, &dst, &service);
+        let now = [decision.rule_id, decision.pending_rule_id];
+        rules.extend(
+            now.into_iter()
+                .filter_map(|id| Some(dictionary.rule(id)?.name.as_str())),
+        );
+    }
+    for rule in rules {
+        let facts = match usage.rules.get_mut(rule) {
             Some(facts) => facts,
-            None => usage.rules.entry(rule.to_string()).or_default(),
+            None => usage.rules.entry(rule.to_owned()).or_default(),
         };
         // A conversation that began earlier still is use.
         facts.flows += conversation.sums.flows.max(1);

@@ -206,10 +206,24 @@ impl Parser {
         if side != Side::Either || token.quoted {
             return Err(refused(&token, expected));
         }
-        match self.whole_test(&token)? {
-            Some(test) => Ok(Expr::Whole(test)),
-            None => Err(refused(&token, expected)),
+        let Some(test) = self.whole_test(&token)? else {
+            return Err(refused(&token, expected));
+        };
+        // `tcp port 445`, as tcpdump has it.
+        if proto(&token.text).is_some_and(has_ports) && self.is_port_next() {
+            let port = self.test()?;
+            return Ok(Expr::All(vec![Expr::Whole(test), port]));
         }
+        Ok(Expr::Whole(test))
+    }
+
+    /// Whether a test of ports follows: `port`, `src port`, `dst port`.
+    fn is_port_next(&self) -> bool {
+        let ahead = |by: usize, words: &[&str]| {
+            let token = self.tokens.get(self.next + by);
+            token.is_some_and(|t| !t.quoted && words.contains(&&*t.text))
+        };
+        ahead(0, &["port"]) || (ahead(0, &["src", "dst"]) && ahead(1, &["port"]))
     }
 
     fn end_test(&mut self, token: &Token) -> Result<Option<EndTest>, FilterError> {
@@ -342,6 +356,10 @@ fn proto(word: &str) -> Option<u8> {
         "sctp" => 132,
         _ => return None,
     })
+}
+
+const fn has_ports(proto: u8) -> bool {
+    matches!(proto, 6 | 17 | 132)
 }
 
 fn number(text: &str) -> Option<u64> {

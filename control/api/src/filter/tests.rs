@@ -134,6 +134,26 @@ fn whole_flows_are_tested_by_word_and_by_number() {
 }
 
 #[test]
+fn ports_may_follow_their_protocol_as_tcpdump_has_it() {
+    let same =
+        |one: &str, other: &str| assert_eq!(Filter::parse(one), Filter::parse(other), "{one}");
+    same("tcp port 445", "tcp and port 445");
+    same(
+        "tcp dst port 80-90 or udp port 53",
+        "(tcp and dst port 80-90) or (udp and port 53)",
+    );
+    same("not tcp src port 22", "not (tcp and src port 22)");
+    for refused in [
+        "icmp port 8",
+        "tcp host 10.0.0.1",
+        "tcp src 10.0.0.1",
+        "tcp port",
+    ] {
+        assert!(Filter::parse(refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
 fn precedence_is_not_then_and_then_or() {
     check("udp and udp or tcp", true);
     check("udp and (udp or tcp)", false);

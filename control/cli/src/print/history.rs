@@ -311,7 +311,7 @@ pub fn coverage(coverage: &CoverageShare) -> Page {
     ]);
     let all = &coverage.all;
     for (name, of, tone) in [
-        ("decided by a rule", &coverage.covered, Tone::Good),
+        ("by a rule, or needs none", &coverage.covered, Tone::Good),
         ("would be denied", &coverage.would_deny, Tone::Warning),
         ("denied", &coverage.denied, Tone::Bad),
         ("all", all, Tone::Heading),

@@ -47,7 +47,10 @@ fn watched(page: &mut Page, watched: &Watched) {
         "watched",
         format!(
             "{}, {} of 24 hours, {} of 7 weekdays; {} of {} ({new} %) new in the last tenth",
-            span(watched.length_s.saturating_mul(SECOND_NS)),
+            match watched.length_s {
+                0 => "less than 1 s".to_owned(),
+                length_s => span(length_s.saturating_mul(SECOND_NS)),
+            },
             watched.hours,
             watched.weekdays,
             count(watched.new_edges),

@@ -181,17 +181,15 @@ impl EmbeddedHistory {
         newest: &mut Vec<Flow>,
     ) -> Result<(), HistoryError> {
         let limit_rows = usize::try_from(limit).unwrap_or(usize::MAX);
-        for hour in snapshot
-            .catalog
-            .partitions_of(Tier::Flows)
-            .into_iter()
-            .rev()
-        {
+        let mut hours = snapshot.catalog.partitions_of(Tier::Flows);
+        // Where the newest hour has not enough, many may not: twice as many each time, which threads share.
+        let mut at_once = 1;
+        while let Some(newest_hour) = hours.last().copied() {
             newest.sort_by_key(|f| std::cmp::Reverse((f.first_ns, f.last_ns, f.flow_id, f.seq)));
             newest.truncate(limit_rows);
-            let end_ns = hour.saturating_add(1).saturating_mul(HOUR_NS);
+            let end_ns = newest_hour.saturating_add(1).saturating_mul(HOUR_NS);
             let is_full = newest.len() >= limit_rows;
-            // Every row of this hour, and of those before, began earlier than what there is.
+            // Every row of that hour, and of those before, began earlier than what there is.
             if is_full
                 && newest
                     .last()
@@ -199,9 +197,12 @@ impl EmbeddedHistory {
             {
                 break;
             }
-            let files = snapshot.catalog.in_partition(Tier::Flows, hour);
-            let files: Vec<Arc<StoredFile>> = files
+            let asked = hours.split_off(hours.len().saturating_sub(at_once));
+            at_once *= 2;
+            let files = asked
                 .iter()
+                .flat_map(|hour| snapshot.catalog.in_partition(Tier::Flows, *hour));
+            let files: Vec<Arc<StoredFile>> = files
                 .filter(|f| f.held.last_ns >= of.since_ns && f.held.first_ns < of.until_ns)
                 .cloned()
                 .collect();

@@ -16,7 +16,7 @@ pub(super) struct Standing {
     pub(super) matches: bool,
     /// It decides some case, in either verdict.
     pub(super) decides: bool,
-    /// Without it some case would have another action, in either verdict.
+    /// Without it some case would have another action: in either verdict, or were every segment in enforce.
     pub(super) needed: bool,
     /// What would decide in its place.
     pub(super) instead: BTreeSet<u32>,
@@ -63,6 +63,8 @@ struct Side {
     /// Lists that each class is in, ascending.
     lists_of_class: Vec<Vec<u32>>,
     modes: Vec<Mode>,
+    /// Whether a class is in a segment that the policy names.
+    segmented: Vec<bool>,
     /// Whether addresses of IPv6, and of IPv4, are in a class.
     families: Vec<[bool; 2]>,
 }
@@ -94,25 +96,32 @@ impl Side {
             universal,
             lists_of_class: Vec::new(),
             modes: Vec::new(),
+            segmented: Vec::new(),
             families: Vec::new(),
         };
-        let mut classes: HashMap<(Vec<u32>, Mode), u32> = HashMap::new();
+        let mut classes: HashMap<(Vec<u32>, Mode, bool), u32> = HashMap::new();
         for (identity, v4) in seats {
-            let segments = compiled.image.segments_of(*identity);
+            let segments: Vec<u32> = compiled.image.segments_of(*identity).collect();
             let lists: BTreeSet<u32> = segments
-                .flat_map(|at| &lists_of_segment[at as usize])
+                .iter()
+                .flat_map(|at| &lists_of_segment[*at as usize])
                 .copied()
                 .collect();
             let lists: Vec<u32> = lists.into_iter().collect();
             let mode = compiled.image.mode_of(*identity);
+            let mut named = segments.iter();
+            let segmented = named.any(|at| *at as usize >= BUILT_IN_SEGMENTS.len());
             let next = u32::try_from(side.modes.len()).unwrap_or(u32::MAX);
-            let class = *classes.entry((lists.clone(), mode)).or_insert(next);
+            let class = *classes
+                .entry((lists.clone(), mode, segmented))
+                .or_insert(next);
             if class == next {
                 for list in &lists {
                     side.classes_of_list[*list as usize].push(class);
                 }
                 side.lists_of_class.push(lists);
                 side.modes.push(mode);
+                side.segmented.push(segmented);
                 side.families.push([false; 2]);
             }
             side.families[class as usize][usize::from(*v4)] = true;
@@ -181,7 +190,7 @@ pub(super) fn standings(compiled: &CompiledPolicy) -> Vec<Standing> {
             (false, _) => of_list[group.from as usize].push(number),
         }
     }
-    let mut done: Vec<[bool; 3]> = Vec::new();
+    let mut done: Vec<[[bool; 3]; 2]> = Vec::new();
     for (src, lists) in from.lists_of_class.iter().enumerate() {
         let mut row = shared.clone();
         let own = lists.iter().flat_map(|list| &of_list[*list as usize]);
@@ -191,18 +200,20 @@ pub(super) fn standings(compiled: &CompiledPolicy) -> Vec<Standing> {
                 *cell = sets.add(*cell, *number);
             }
         }
-        done.resize(sets.chain.len(), [false; 3]);
+        done.resize(sets.chain.len(), [[false; 3]; 2]);
         for (dst, set) in row.iter().enumerate() {
             let common = |v4: usize| from.families[src][v4] && to.families[dst][v4];
             let mode = from.modes[src].max(to.modes[dst]);
-            let known = &mut done[*set as usize][usize::from(mode.byte() - 1)];
+            let segmented = from.segmented[src] || to.segmented[dst];
+            let known = &mut done[*set as usize][usize::from(segmented)];
+            let known = &mut known[usize::from(mode.byte() - 1)];
             if *known || !(common(0) || common(1)) {
                 continue;
             }
             *known = true;
             let rules = sets.groups(*set).flat_map(|at| &groups[at as usize].rules);
             let rules: Vec<u32> = rules.chain(&everywhere).copied().collect();
-            judge.cell(rules, mode);
+            judge.cell(rules, (mode, segmented));
         }
     }
     debug_assert_eq!(judge.standings.len(), policy.rules.len());
@@ -278,7 +289,7 @@ impl<'c> Judge<'c> {
     }
 
     /// All cases of ends between which these rules match, each with every service.
-    fn cell(&mut self, rules: Vec<u32>, mode: Mode) {
+    fn cell(&mut self, rules: Vec<u32>, ends: (Mode, bool)) {
         let mut always: Vec<u32> = Vec::new();
         let mut by_class: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for rule in rules {
@@ -292,18 +303,19 @@ impl<'c> Judge<'c> {
             }
         }
         if by_class.len() < self.classes {
-            self.case(always.clone(), mode);
+            self.case(always.clone(), ends);
         }
         // Many classes have the same rules.
         let lists: BTreeSet<Vec<u32>> = by_class.into_values().collect();
         for mut list in lists {
             list.extend(&always);
-            self.case(list, mode);
+            self.case(list, ends);
         }
     }
 
-    /// One case, or several alike: the rules that match in it.
-    fn case(&mut self, mut rules: Vec<u32>, mode: Mode) {
+    /// One case, or several alike: the rules that match in it, the stricter mode of its ends, and whether one of them is
+    /// in a segment. A rule that only the default of `observe` would stand in for is needed as soon as that is left.
+    fn case(&mut self, mut rules: Vec<u32>, (mode, segmented): (Mode, bool)) {
         rules.sort_unstable_by_key(|rule| self.place[*rule as usize]);
         let effective: Vec<u32> = rules
             .iter()
@@ -311,6 +323,7 @@ impl<'c> Judge<'c> {
             .copied()
             .collect();
         self.verdict(&rules, mode >= Mode::Test, false);
+        self.verdict(&rules, segmented, false);
         self.verdict(&effective, mode == Mode::Enforce, true);
         let first = rules.first().copied();
         for rule in &rules {

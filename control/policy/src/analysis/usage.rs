@@ -8,6 +8,7 @@ use crate::written;
 use abi::image::{BUILT_IN_SEGMENTS, SEGMENT_ANY};
 use acl::Service;
 use core::net::IpAddr;
+use jiff::civil::Date;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ports that a narrower service lists at most; a rule with more is not narrowed.
@@ -16,9 +17,9 @@ const NARROW_PORTS_MAX: usize = 64;
 /// What was seen of all rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Whole days that history holds.
+    /// Days on which history saw anything.
     pub days: u64,
-    /// By the name of the rule; a rule that decided nothing may be left out.
+    /// By the name of the rule; a rule that decided nothing, and of which nothing else is known, may be left out.
     pub rules: BTreeMap<String, RuleFacts>,
 }
 
@@ -36,6 +37,19 @@ pub struct RuleFacts {
     pub services: BTreeSet<(u8, u16)>,
     /// Not everything that was seen is listed: too much was.
     pub cut: bool,
+    /// Day of its last flow before the time looked at, where that is known.
+    pub last_before: Option<Date>,
+    /// Since when a policy with this rule has been in force, where that is later than the time looked at begins.
+    pub in_force_since: Option<Date>,
+}
+
+impl RuleFacts {
+    /// Whether the rule came so late that its not being used says nothing yet.
+    fn is_young(&self, today: Date) -> bool {
+        self.in_force_since.is_some_and(|since| {
+            i64::from((today - since).get_days()) < i64::try_from(USAGE_DAYS_MIN).unwrap_or(0)
+        })
+    }
 }
 
 pub(super) fn judge(compiled: &CompiledPolicy, found: &mut Found<'_>, at: usize, usage: &Usage) {
@@ -44,17 +58,9 @@ pub(super) fn judge(compiled: &CompiledPolicy, found: &mut Found<'_>, at: usize,
         return;
     }
     let rule = &compiled.policy().rules[at];
-    let facts = usage.rules.get(&rule.name).filter(|facts| facts.flows > 0);
-    let Some(facts) = facts else {
-        // A rule that denies and never had to may be what keeps others from trying.
-        let because = format!("in the {days} days watched it decided no flow, nor would have");
-        if rule.action.permits() {
-            found.add(FindingKind::Unused, because, Vec::new(), Remedy::Remove);
-        } else {
-            let advice = "keep it where it guards, else remove it".to_owned();
-            let what = (Remedy::Look, advice);
-            found.add_with(FindingKind::Unused, because, Vec::new(), what);
-        }
+    let known = usage.rules.get(&rule.name);
+    let Some(facts) = known.filter(|facts| facts.flows > 0) else {
+        unused(found, known, days, compiled.today());
         return;
     };
     if facts.cut || !rule.action.permits() {
@@ -99,6 +105,28 @@ pub(super) fn judge(compiled: &CompiledPolicy, found: &mut Found<'_>, at: usize,
     }
 }
 
+/// A rule that nothing needed. One that denies and never had to may be what keeps others from trying.
+fn unused(found: &mut Found<'_>, known: Option<&RuleFacts>, days: u64, today: Date) {
+    if known.is_some_and(|facts| facts.is_young(today)) {
+        return;
+    }
+    let mut because = format!("in the {days} days watched it decided no flow, nor would have");
+    if let Some(last) = known.and_then(|facts| facts.last_before) {
+        because.push_str(&format!("; the last one was on {last}"));
+    }
+    if let Some(since) = known.and_then(|facts| facts.in_force_since) {
+        because.push_str(&format!("; it is in force since {since}"));
+    }
+    let what = match found.rule.action.permits() {
+        true => (Remedy::Remove, "remove it".to_owned()),
+        false => (
+            Remedy::Look,
+            "keep it where it guards, else remove it".to_owned(),
+        ),
+    };
+    found.add_with(FindingKind::Unused, because, Vec::new(), what);
+}
+
 /// What to do about a rule whose date comes: nothing where nobody needs it, else the rule with a later
 /// date, and as narrow as what was seen lets it be.
 pub(super) fn of_expiring(
@@ -111,9 +139,12 @@ pub(super) fn of_expiring(
     let Some(usage) = usage.filter(|usage| usage.days >= USAGE_DAYS_MIN) else {
         return (Remedy::Look, renew.to_owned());
     };
-    let facts = usage.rules.get(&rule.name).filter(|facts| facts.flows > 0);
-    let Some(facts) = facts else {
-        let advice = format!("let it expire: unused in the {} days watched", usage.days);
+    let known = usage.rules.get(&rule.name);
+    let Some(facts) = known.filter(|facts| facts.flows > 0) else {
+        let advice = match known.is_some_and(|facts| facts.is_young(compiled.today())) {
+            true => renew.to_owned(),
+            false => format!("let it expire: unused in the {} days watched", usage.days),
+        };
         return (Remedy::Look, advice);
     };
     let whole = written::rule(compiled.policy(), rule, written::Instead::default());

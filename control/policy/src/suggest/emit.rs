@@ -82,8 +82,9 @@ fn evidence(evidence: &Evidence) -> String {
         (sure, flows) => format!("direction sure of {sure} of {flows} flows"),
     };
     format!(
-        "{} flows, {} bytes, {} -> {} ends, {} to {}, {sure}",
+        "{} {}, {} bytes, {} -> {} ends, {} to {}, {sure}",
         evidence.flows,
+        if evidence.flows == 1 { "flow" } else { "flows" },
         evidence.bytes,
         evidence.sources,
         evidence.destinations,
