@@ -15,6 +15,7 @@
 
 use crate::core::{AnswerTo, Core, Disposition, Ingress};
 use crate::exception::{Condition, malformed_reason};
+use crate::fold::Scan;
 use crate::foresee::Foreseen;
 use crate::judge::{ByItself, Rejudged};
 use crate::port::{BURST_MAX, Frame};
@@ -88,6 +89,11 @@ impl Default for Scratch {
 }
 
 impl Packet {
+    #[inline]
+    pub(crate) const fn wire_bytes(&self) -> u32 {
+        self.wire_bytes
+    }
+
     /// Whether it asks the policy for a service by its port, and will ask for no other: a later
     /// fragment takes the ports of its datagram's first.
     #[inline]
@@ -147,14 +153,20 @@ impl Core {
         let Some(mut scratch) = self.scratch.take() else {
             return;
         };
-        self.read_all(&mut scratch, frames, ingress, now);
+        let lacking = self.read_all(&mut scratch, frames, ingress, now);
         self.lap::<MEASURED>(Stage::Read, frames.len());
-        let without_entry = self.look_up_all(&mut scratch.packets, frames.len());
+        let without_entry = match lacking {
+            0 => self.look_up_all::<false>(&mut scratch.packets, frames.len(), 0),
+            _ => self.look_up_all::<true>(&mut scratch.packets, frames.len(), lacking),
+        };
         self.lap::<MEASURED>(Stage::LookUp, frames.len());
         let packets = scratch.packets.get(..frames.len()).unwrap_or(&[]);
         self.foresee(packets, without_entry, &mut scratch.foreseen);
         self.lap::<MEASURED>(Stage::Classify, 0);
-        self.decide_all(&mut scratch, frames, ingress);
+        match self.begin_scan(&scratch.packets, &scratch.foreseen, ingress) {
+            None => self.decide_all::<F, false>(&mut scratch, frames, ingress, None),
+            Some(scan) => self.decide_all::<F, true>(&mut scratch, frames, ingress, Some(&scan)),
+        }
         self.lap::<MEASURED>(Stage::Decide, frames.len());
         if ingress.egress.is_none() {
             self.counters.mirror_packets += frames.len() as u64;
@@ -170,7 +182,8 @@ impl Core {
         }
     }
 
-    /// Key, hash and facts of all packets; the index lines are asked for.
+    /// Key, hash and facts of all packets; the index lines are asked for. The packets that are known
+    /// to have no entry.
     #[inline(never)]
     fn read_all<F: Frame>(
         &mut self,
@@ -178,12 +191,13 @@ impl Core {
         frames: &[F],
         ingress: Ingress,
         now: u64,
-    ) {
+    ) -> Places {
         for frame in frames.iter().take(PREFETCH_AHEAD) {
             frame.prefetch();
         }
         let has_straight_path = self.options.has_straight_path;
-        let mut others: Places = 0;
+        let has_census = self.flows.has_census();
+        let (mut others, mut lacking): (Places, Places) = (0, 0);
         let mut bytes = 0;
         for ((index, frame), packet) in frames.iter().enumerate().zip(&mut scratch.packets) {
             if let Some(ahead) = frames.get(index + PREFETCH_AHEAD) {
@@ -197,6 +211,10 @@ impl Core {
                 && self.read_plain(frame.bytes(), packet);
             if !is_plain {
                 others |= 1 << index;
+            } else if has_census && self.flows.lacks(packet.hash, &packet.seen) {
+                lacking |= 1 << index;
+            } else {
+                self.flows.prefetch_bucket(packet.hash);
             }
         }
         if self.options.capture_clock {
@@ -208,6 +226,7 @@ impl Core {
         self.burst_bytes = bytes;
         self.counters.rx_packets += frames.len() as u64;
         self.counters.rx_bytes += bytes;
+        lacking
     }
 
     /// Reads a plain frame straight to its key, behind VLAN tags where these are not part of it.
@@ -226,7 +245,6 @@ impl Core {
             return false;
         };
         packet.hash = hash;
-        self.flows.prefetch_bucket(hash);
         packet.is_simple = true;
         packet.has_headers = false;
         packet.is_ip = true;
@@ -291,9 +309,19 @@ impl Core {
 
     /// The entry lines are asked for. The packets that have none.
     #[inline(never)]
-    fn look_up_all(&self, packets: &mut [Packet; BURST_MAX], count: usize) -> Places {
-        let mut without_entry: Places = 0;
+    fn look_up_all<const SCANNED: bool>(
+        &self,
+        packets: &mut [Packet; BURST_MAX],
+        count: usize,
+        lacking: Places,
+    ) -> Places {
+        let mut without_entry = lacking;
         for (index, packet) in packets.iter_mut().enumerate().take(count) {
+            if SCANNED && lacking >> index & 1 == 1 {
+                debug_assert_eq!(self.flows.find(packet.hash, &packet.seen.key), None);
+                packet.likely = LikelyEntry::NONE;
+                continue;
+            }
             let proto = packet.seen.key.proto();
             packet.likely = self.flows.prefetch_entry(packet.hash, proto);
             if packet.likely == LikelyEntry::NONE {
@@ -304,12 +332,19 @@ impl Core {
     }
 
     #[inline(never)]
-    fn decide_all<F: Frame>(&mut self, scratch: &mut Scratch, frames: &[F], ingress: Ingress) {
+    fn decide_all<F: Frame, const SCANNED: bool>(
+        &mut self,
+        scratch: &mut Scratch,
+        frames: &[F],
+        ingress: Ingress,
+        scan: Option<&Scan>,
+    ) {
         let gate = Gate::new(self.policy.epoch());
         let mut passed = Passed::default();
         let mut permitted = 0;
         let mut dropped: Places = 0;
-        let foldable = self.foldable(&scratch.foreseen);
+        let mut alike = scan.map_or(0, |scan| scan.alike);
+        let mut taken: Places = 0;
         for (index, frame) in frames.iter().enumerate().take(BURST_MAX) {
             let packet = &scratch.packets[index];
             let is_passed = packet.is_simple
@@ -319,14 +354,24 @@ impl Core {
             if is_passed {
                 continue;
             }
-            if foldable >> index & 1 == 1 && self.folds(packet, &scratch.foreseen, ingress) {
-                dropped |= 1 << index;
-            } else {
-                permitted += self.count_passed(&mut passed);
-                let goes_on = self.decide_one(scratch, frame, index, ingress);
-                permitted += u64::from(goes_on);
-                dropped |= Places::from(!goes_on) << index;
+            if SCANNED {
+                if alike >> index & 1 == 1 {
+                    taken |= 1 << index;
+                    continue;
+                }
+                dropped |= self.fold_taken(scan, taken, &scratch.packets, ingress);
+                taken = 0;
             }
+            permitted += self.count_passed(&mut passed);
+            let goes_on = self.decide_one(scratch, frame, index, ingress);
+            permitted += u64::from(goes_on);
+            dropped |= Places::from(!goes_on) << index;
+            if SCANNED && !self.goes_on(scan, &scratch.foreseen) {
+                alike = 0;
+            }
+        }
+        if SCANNED {
+            dropped |= self.fold_taken(scan, taken, &scratch.packets, ingress);
         }
         permitted += self.count_passed(&mut passed);
         self.going = first_places(frames.len()) & !dropped;

@@ -12,7 +12,7 @@ use crate::port::BURST_MAX;
 use abi::{Action, Decision};
 use acl::{Asked, PolicyImage, Service};
 use arrayvec::ArrayVec;
-use flow::Ends;
+use flow::{Ends, FlowCache};
 
 /// A policy with fewer verdict rows lies in the caches nearby anyway.
 const VERDICT_ROWS_MIN: u32 = 4096;
@@ -53,6 +53,12 @@ impl Foreseen {
         self.new
     }
 
+    /// Whether no flow was opened since, so that what had no entry has none.
+    #[inline]
+    pub(crate) fn is_current(&self, flows: &FlowCache) -> bool {
+        self.flows_opened == flows.flows_opened()
+    }
+
     /// The ends of the flow that a packet would open, as they were when the burst began.
     #[inline]
     pub(crate) fn ends_of_new(&self, packet: &Packet) -> Option<&Ends> {
@@ -79,7 +85,7 @@ impl Core {
     #[inline]
     pub(crate) fn is_without_entry(&self, packet: &Packet, foreseen: &Foreseen) -> bool {
         foreseen.new >> packet.index & 1 == 1
-            && foreseen.flows_opened == self.flows.flows_opened()
+            && foreseen.is_current(&self.flows)
             && packet.asks_for_port()
     }
 

@@ -187,6 +187,10 @@ impl Cell {
             format!("--flows-max {}", self.knobs.flows_max.unwrap_or(0)),
         );
         add(
+            self.knobs.behind_first_records,
+            "--behind-first-records".to_owned(),
+        );
+        add(
             self.knobs.lanes.is_some(),
             format!("--lanes {}", self.knobs.lanes.unwrap_or(0)),
         );

@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// Flows that each core's cache holds.
     #[arg(long)]
     flows_max: Option<u64>,
+    /// Measure only when every flow has told its first record, some seconds after all were opened at once.
+    #[arg(long)]
+    behind_first_records: bool,
     /// A line of the subject's `[flow]`, such as `idle_udp_single = "1s"`; may be repeated.
     #[arg(long)]
     flow: Vec<String>,
@@ -108,6 +111,7 @@ fn cell(options: &Options) -> Cell {
         seconds: options.seconds.max(1),
         knobs: Knobs {
             flows_max: options.flows_max,
+            behind_first_records: options.behind_first_records,
             lanes: options.lanes,
             flow: options.flow.clone(),
             lane: options.lane.clone(),

@@ -37,6 +37,8 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Knobs {
     /// Flows that a core's cache holds; by default the next power of two above the flows.
     pub(crate) flows_max: Option<u64>,
+    /// Measuring begins when every flow has told its first record.
+    pub(crate) behind_first_records: bool,
     /// Lanes, where there are not as many as cores.
     pub(crate) lanes: Option<u8>,
     /// Lines of the section `[flow]`.

@@ -157,6 +157,9 @@ impl FlowCache {
         }
         self.cold[slot as usize] = cold;
         self.link_youngest(slot);
+        if self.census.counts(key) {
+            self.census.open(self.hash.of(key));
+        }
         self.next_flow_id += 1;
         self.counters.flows += 1;
         self.counters.flows_created += 1;

@@ -67,11 +67,15 @@ impl FlowCache {
         if due == 0 {
             return 0;
         }
+        let is_counting = self.census.is_on();
         for _ in 0..due {
             let slot = self.hand as usize;
             prefetch(&self.hot, slot + SWEEP_AHEAD);
             self.foresee_visit(slot + FORESIGHT, now);
             if !self.hot[slot].is_free() {
+                if is_counting {
+                    self.count_out(slot);
+                }
                 self.visit(slot, now, sink);
             }
             self.hand += 1;
@@ -81,12 +85,22 @@ impl FlowCache {
         }
         let (created, all) = (self.counters.flows_created, self.options.flows_max);
         self.pace.went(due, created, all);
+        self.census.went(due, all);
         self.contexts
             .recycle(now, CONTEXT_REST_NS, self.contexts_due(due));
         let share = (due, self.options.flows_max);
         self.scans.sweep(now, share, &self.options.timeouts, sink);
         self.counters.slots_swept += u64::from(due);
         due
+    }
+
+    /// Marks a flow of the source of a scan.
+    #[inline(always)]
+    fn count_out(&mut self, slot: usize) {
+        let key = self.hot[slot].key.key();
+        if self.census.counts(&key) {
+            self.census.meet(self.hash.of(&key));
+        }
     }
 
     /// The same share of the contexts as `due` is of the entries.

@@ -1,7 +1,7 @@
 //! One aggregate in memory: what the flows of one source that were not told one by one add up to.
 
 use crate::facts::proto;
-use crate::key::FlowKey;
+use crate::key::{FlowKey, Side};
 use crate::sketch::Sketch;
 use crate::verdict::Packed;
 use abi::AggregateRecord;
@@ -71,6 +71,15 @@ pub(crate) struct Folded {
     /// Of the source and of the destination.
     pub(crate) identities: [u32; 2],
     pub(crate) ingress_port: u16,
+}
+
+/// What an attempt of a run has of its own: all else is as in the first.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'k> {
+    pub(crate) key: &'k FlowKey,
+    pub(crate) receiver: Side,
+    pub(crate) ip_bytes: u32,
+    pub(crate) flags: u16,
 }
 
 /// Counters since the previous record; what is distinct since the aggregate began.
@@ -215,12 +224,73 @@ impl Aggregate {
         self.is_ipv6 = folded.is_ipv6;
         self.protocols |= protocol_bit(folded.proto);
         self.destinations.add(destination);
-        let port = u32::from(folded.port) | u32::from(folded.proto) << 16;
-        if folded.port != 0 && port != self.port_last {
-            self.port_last = port;
-            self.port_low = self.port_low.min(folded.port);
-            self.port_high = self.port_high.max(folded.port);
-            self.ports.add(hash_of_port(port));
+        self.see_port(folded.port, folded.proto, hash_of_port);
+    }
+
+    /// Adds attempts of one packet each as [`Aggregate::add`] would add them one by one; how many. What
+    /// they differ in is added up first.
+    #[inline(always)]
+    pub(crate) fn add_run<'k>(
+        &mut self,
+        first: &Folded,
+        attempts: impl Iterator<Item = Target<'k>>,
+        hash_of_destination: impl Fn(&[u64; 2]) -> u32,
+        hash_of_port: impl Fn(u32) -> u32,
+    ) -> u64 {
+        let (mut count, mut bytes, mut flags, mut protocols) = (0, 0, 0, 0);
+        let mut last: Option<Target<'_>> = None;
+        for target in attempts {
+            count += 1;
+            bytes += u64::from(target.ip_bytes);
+            flags |= target.flags;
+            let destination = address_words(target.key.address(target.receiver));
+            self.destinations.add(hash_of_destination(&destination));
+            let is_repeated = last.is_some_and(|last| {
+                last.key.ports_word() == target.key.ports_word() && last.receiver == target.receiver
+            });
+            if !is_repeated {
+                let proto = target.key.proto();
+                protocols |= protocol_bit(proto);
+                self.see_port(port_to(target.key, target.receiver), proto, &hash_of_port);
+            }
+            last = Some(target);
+        }
+        let Some(last) = last else {
+            return 0;
+        };
+        if self.flows == 0 {
+            self.first_ns = first.first_ns;
+            self.ingress_port = first.ingress_port;
+        }
+        self.first_ns = self.first_ns.min(first.first_ns);
+        self.last_ns = first.last_ns.max(self.first_ns);
+        self.flows += count;
+        self.packets[0] = self.packets[0].wrapping_add(count);
+        self.bytes[0] = self.bytes[0].wrapping_add(bytes);
+        self.flags[0] |= flags;
+        if first.dropped_packets != 0 {
+            self.dropped_packets += count;
+            self.dropped_bytes += bytes;
+        }
+        if first.drop_reason != 0 {
+            self.drop_reason = first.drop_reason;
+        }
+        self.destination = last.key.address(last.receiver);
+        self.identities = first.identities;
+        self.proto = last.key.proto();
+        self.is_ipv6 = first.is_ipv6;
+        self.protocols |= protocols;
+        count
+    }
+
+    #[inline(always)]
+    fn see_port(&mut self, port: u16, proto: u8, hash_of_port: impl FnOnce(u32) -> u32) {
+        let seen = u32::from(port) | u32::from(proto) << 16;
+        if port != 0 && seen != self.port_last {
+            self.port_last = seen;
+            self.port_low = self.port_low.min(port);
+            self.port_high = self.port_high.max(port);
+            self.ports.add(hash_of_port(seen));
         }
     }
 
@@ -323,6 +393,16 @@ impl Aggregate {
 }
 
 /// Whether the ports of a key are ports.
-pub(crate) const fn has_ports(key: &FlowKey) -> bool {
+const fn has_ports(key: &FlowKey) -> bool {
     !matches!(key.proto(), proto::ICMP | proto::ICMPV6)
+}
+
+/// Port of an end as aggregates count it: 0 where the protocol has none.
+#[inline(always)]
+pub(crate) const fn port_to(key: &FlowKey, receiver: Side) -> u16 {
+    if has_ports(key) {
+        key.port(receiver)
+    } else {
+        0
+    }
 }

@@ -1,10 +1,12 @@
 //! The cache itself: making it, finding a flow, admitting a new one, and who gives way to whom.
 
 use crate::ageing::Pace;
+use crate::aggregate::address_words;
+use crate::census::Census;
 use crate::context::{ContextTags, Path};
 use crate::counters::CacheCounters;
 use crate::entry::{Cold, Hot, NO_SLOT};
-use crate::facts::{PacketFacts, proto};
+use crate::facts::{KeyedPacket, PacketFacts, proto};
 use crate::hash::{FlowHash, HashKey};
 use crate::index::Index;
 use crate::initiator::Listeners;
@@ -99,6 +101,7 @@ pub struct FlowCache {
     pub(crate) contexts: Interner<2>,
     pub(crate) listeners: Listeners,
     pub(crate) scans: ScanTable,
+    pub(crate) census: Census,
     /// Epoch of the latest decision stored.
     pub(crate) epoch: u64,
     pub(crate) next_flow_id: u64,
@@ -142,6 +145,7 @@ impl FlowCache {
             contexts: Interner::new(options.contexts_max.into(), hash.clone()).ok_or(no_memory)?,
             listeners: Listeners::new(options.listeners_max, hash.clone()).ok_or(no_memory)?,
             scans: ScanTable::new(&options.scan, hash.clone(), options.worker).ok_or(no_memory)?,
+            census: Census::new(&options.scan).ok_or(no_memory)?,
             hash,
             options: *options,
             idle_min_ns: options.timeouts.idle_min_ns(),
@@ -169,6 +173,7 @@ impl FlowCache {
             + Interner::<2>::bytes(options.contexts_max as u32)
             + Listeners::bytes(options.listeners_max)
             + ScanTable::bytes(&options.scan)
+            + Census::bytes(&options.scan)
     }
 
     /// Flows the cache holds at most.
@@ -262,10 +267,26 @@ impl FlowCache {
         self.index.prefetch(hash);
     }
 
+    /// Whether [`FlowCache::lacks`] is worth asking.
+    #[inline]
+    #[must_use]
+    pub const fn has_census(&self) -> bool {
+        self.census.is_complete()
+    }
+
+    /// In phase 1, of a packet whose source scans: whether its flow is known to have no entry, so that
+    /// the index need not be asked. False where that is not known.
+    #[inline(always)]
+    #[must_use]
+    pub fn lacks(&self, hash: FlowHash, packet: &KeyedPacket) -> bool {
+        let source = address_words(packet.key.address(packet.side));
+        self.census.lacks(source, hash)
+    }
+
     /// Phase 2: reads the index line, and asks for the line of the entry it probably names; for TCP
     /// whose sequence numbers are followed also for the line that keeps them. The entry is for
     /// [`FlowCache::pass`].
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn prefetch_entry(&self, hash: FlowHash, proto: u8) -> LikelyEntry {
         let Some(slot) = self.index.likely(hash) else {

@@ -86,6 +86,15 @@ pub enum TransportFacts {
 }
 
 impl PacketFacts {
+    /// Flags of TCP, 0 of all else.
+    #[inline]
+    pub(crate) const fn flags(&self) -> u16 {
+        match self.transport {
+            TransportFacts::Tcp { flags, .. } => flags,
+            _ => 0,
+        }
+    }
+
     /// Whether the packet, were it the first of a flow, would lie in the middle of a TCP
     /// connection. The midstream policy is the caller's: ask before inserting.
     #[inline]
@@ -132,6 +141,32 @@ impl KeyedPacket {
             transport: TransportFacts::Plain,
         },
     };
+
+    /// Address of the end that it goes to; IPv4 is `::ffff:a.b.c.d`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn receiver(&self) -> [u8; 16] {
+        self.key.address(self.side.other())
+    }
+
+    /// Whether it says what `other` says but for the address of its receiver, its length and place in a
+    /// stream.
+    #[inline(always)]
+    #[must_use]
+    pub fn repeats(&self, other: &Self) -> bool {
+        let is_same = match (self.facts.transport, other.facts.transport) {
+            (TransportFacts::Plain, TransportFacts::Plain) => true,
+            (TransportFacts::Tcp { flags: one, .. }, TransportFacts::Tcp { flags: two, .. }) => {
+                one == two
+            }
+            _ => false,
+        };
+        is_same
+            && self.side == other.side
+            && self.facts.ipv6 == other.facts.ipv6
+            && self.key.ports_word() == other.key.ports_word()
+            && self.key.address(self.side) == other.key.address(self.side)
+    }
 
     /// Takes a plain frame (see [`packet::Plain`]), without headers in between: what [`classify`]
     /// says of such a frame whatever the options are, in context 0, and the hash of its key. `None`

@@ -1,9 +1,9 @@
 //! From a packet, or from a flow that ends, to what an aggregate counts of it.
 
-use crate::aggregate::{Class, Folded, SourceKey, address_words, has_ports};
+use crate::aggregate::{Class, Folded, SourceKey, Target, address_words, port_to};
 use crate::cache::FlowCache;
 use crate::entry::{Cold, bytes, packets};
-use crate::facts::{PacketFacts, TransportFacts};
+use crate::facts::{KeyedPacket, PacketFacts};
 use crate::key::{FlowKey, Side};
 use crate::record::RecordSink;
 use crate::verdict::Packed;
@@ -36,6 +36,26 @@ pub struct Attempt<'a> {
     pub dropped: Option<Reason>,
 }
 
+/// Attempts of one sender, which the policy decides alike, that go to the aggregate where the one
+/// before went: until something is done to the cache but letting packets pass.
+pub struct Run {
+    first: Folded,
+    line: usize,
+}
+
+impl Run {
+    /// Whether the packet can be of the run: in the same context, of the same IP version, of the same
+    /// time.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_take(&self, packet: &KeyedPacket, now: u64) -> bool {
+        let first = &self.first;
+        packet.key.context() == first.key.class.context
+            && packet.facts.ipv6 == first.is_ipv6
+            && now == first.last_ns
+    }
+}
+
 impl Attempt<'_> {
     /// What an aggregate counts of it.
     #[inline(always)]
@@ -48,10 +68,7 @@ impl Attempt<'_> {
             ..
         } = *self;
         let ends = [decision.src_identity, decision.dst_identity];
-        let flags = match facts.transport {
-            TransportFacts::Tcp { flags, .. } => flags,
-            _ => 0,
-        };
+        let flags = facts.flags();
         let ip_bytes = u64::from(facts.ip_bytes);
         let is_dropped = u64::from(self.dropped.is_some());
         Folded {
@@ -84,11 +101,28 @@ impl Attempt<'_> {
     }
 }
 
-const fn port_to(key: &FlowKey, receiver: Side) -> u16 {
-    if has_ports(key) {
-        key.port(receiver)
-    } else {
-        0
+/// The end that a run of attempts comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender([u64; 2]);
+
+impl Sender {
+    /// Whether this end of a key is meant.
+    #[inline(always)]
+    #[must_use]
+    pub fn is(&self, key: &FlowKey, side: Side) -> bool {
+        address_words(key.address(side)) == self.0
+    }
+}
+
+impl<'k> Target<'k> {
+    #[inline(always)]
+    fn of(packet: &'k KeyedPacket) -> Self {
+        Self {
+            key: &packet.key,
+            receiver: packet.side.other(),
+            ip_bytes: packet.facts.ip_bytes,
+            flags: packet.facts.flags(),
+        }
     }
 }
 
@@ -118,30 +152,54 @@ impl FlowCache {
         self.scans.has_last()
     }
 
-    /// Whether the attempt folded last came from this end of a key, so that
-    /// [`FlowCache::fold_again`] is worth asking.
-    #[inline(always)]
+    /// Who sent the attempt folded last, so that [`FlowCache::begin_run`] is worth asking.
+    #[inline]
     #[must_use]
-    pub fn folds_from(&self, key: &FlowKey, sender: Side) -> bool {
-        self.scans.was_last(address_words(key.address(sender)))
+    pub fn folds_from(&self) -> Option<Sender> {
+        self.scans.last_source().map(Sender)
     }
 
-    /// The same as [`FlowCache::fold_denied`] where the attempt folded last had the same sender and
-    /// decision, and its sender may still have no record: with less to look for. False, and nothing is
-    /// counted, in any other case.
+    /// A run that begins with this attempt, and has nothing in it yet; `None` unless the attempt folded
+    /// last had the same sender and decision, and its sender may still have no record.
+    #[inline]
+    #[must_use]
+    pub fn begin_run(&mut self, first: &Attempt<'_>, now: u64) -> Option<Run> {
+        let (first, line) = (first.folded(now), self.scans.last());
+        let run = Run { first, line };
+        self.continues(&run).then_some(run)
+    }
+
+    /// Whether a run may still be added to, after other things were done to the cache.
+    #[inline]
+    #[must_use]
+    pub fn continues(&mut self, run: &Run) -> bool {
+        let first = &run.first;
+        self.scans
+            .goes_to(run.line, &first.key, first.epoch, first.last_ns)
+    }
+
+    /// The same as [`FlowCache::fold_denied`] for each packet of a run, in their order: all from its
+    /// sender, decided as its first was but for the receiver's identity, which is the last one's here,
+    /// come in by the same port, and such as [`Run::may_take`].
     ///
     /// # Bounded work
-    /// One line.
+    /// One line, and a few loads a packet.
     #[inline]
-    pub fn fold_again(&mut self, attempt: &Attempt<'_>, now: u64) -> bool {
-        let folded = attempt.folded(now);
-        match self.scans.again(&folded.key, attempt.epoch, now) {
-            Some(line) => {
-                self.scans.add_told(line, &folded);
-                true
-            }
-            None => false,
-        }
+    pub fn fold_run<'p>(
+        &mut self,
+        run: &Run,
+        identity: u32,
+        packets: impl Iterator<Item = &'p KeyedPacket>,
+    ) {
+        debug_assert!(self.continues(run), "something came between");
+        let source = run.first.key.source;
+        self.census.want(source, self.options.flows_max);
+        let first = Folded {
+            identities: [run.first.identities[0], identity],
+            ..run.first
+        };
+        self.scans
+            .add_run(run.line, &first, packets.map(Target::of));
     }
 
     /// Folds a permitted flow that ends without ever having been answered by more than a reset,

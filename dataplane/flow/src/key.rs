@@ -183,6 +183,12 @@ impl FlowKey {
         ((self.words[4] >> 16) & 0xffff) as u16
     }
 
+    /// Ports, protocol and context as one number.
+    #[inline(always)]
+    pub(crate) const fn ports_word(&self) -> u64 {
+        self.words[4]
+    }
+
     /// The tuple of a packet that `sender` sends.
     #[must_use]
     pub const fn tuple(&self, sender: Side) -> Tuple {

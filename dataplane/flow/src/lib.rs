@@ -42,6 +42,7 @@ mod ageing;
 mod aggregate;
 mod budget;
 mod cache;
+mod census;
 mod change;
 mod context;
 mod counters;
@@ -73,7 +74,7 @@ pub use facts::{
     Classified, IcmpKey, KeyOptions, KeyedPacket, PacketFacts, TcpFlags, TransportFacts, classify,
     path, proto, quoted_tuple,
 };
-pub use fold::Attempt;
+pub use fold::{Attempt, Run, Sender};
 pub use frag::{
     Datagram, FragmentFull, FragmentKey, FragmentOptions, FragmentPart, FragmentTable, Ports,
 };

@@ -11,7 +11,7 @@
 //!                                                       sources that found no line
 //! ```
 
-use crate::aggregate::{Aggregate, Folded, SourceKey};
+use crate::aggregate::{Aggregate, Folded, SourceKey, Target};
 use crate::budget::{Budget, Pace};
 use crate::cache::filled;
 use crate::hash::HashKey;
@@ -183,26 +183,54 @@ impl ScanTable {
         self.lines.get(self.last).is_some_and(|line| line.in_use)
     }
 
-    /// Whether the attempt added last was one of this source.
+    /// Source of the attempt added last.
     #[inline(always)]
-    pub(crate) fn was_last(&self, source: [u64; 2]) -> bool {
-        let last = self.lines.get(self.last);
-        last.is_some_and(|line| line.in_use && line.key.source == source)
+    pub(crate) fn last_source(&self) -> Option<[u64; 2]> {
+        let last = self.lines.get(self.last).filter(|line| line.in_use);
+        last.map(|line| line.key.source)
     }
 
-    /// The line that the attempt added last went to, where the next one goes there as well: it has the
-    /// same key and policy, and its source may still have no record.
+    /// The line that the attempt added last went to.
     #[inline(always)]
-    pub(crate) fn again(&mut self, key: &SourceKey, epoch: u64, now: u64) -> Option<usize> {
-        let (number, way) = (self.last / WAYS, self.last % WAYS);
-        let line = self.lines.get_mut(self.last)?;
-        let is_same = line.in_use && line.key == *key && line.aggregate.epoch == epoch;
-        if !is_same || line.budget.has(self.pace, now) {
-            return None;
-        }
-        let votes = &mut self.buckets.get_mut(number)?.votes[way];
-        *votes = votes.saturating_add(1);
-        Some(self.last)
+    pub(crate) const fn last(&self) -> usize {
+        self.last
+    }
+
+    /// Whether an attempt with this key goes to this line: the line is its source's and of the same
+    /// policy, and the source may still have no record.
+    #[inline]
+    pub(crate) fn goes_to(&mut self, line: usize, key: &SourceKey, epoch: u64, now: u64) -> bool {
+        let pace = self.pace;
+        self.lines.get_mut(line).is_some_and(|line| {
+            let is_same = line.in_use && line.key == *key && line.aggregate.epoch == epoch;
+            is_same && !line.budget.has(pace, now)
+        })
+    }
+
+    /// Adds attempts to the line that they go to: as many votes as attempts, and each as
+    /// [`ScanTable::add`] would add it.
+    pub(crate) fn add_run<'k>(
+        &mut self,
+        line: usize,
+        first: &Folded,
+        attempts: impl Iterator<Item = Target<'k>>,
+    ) {
+        let (number, way) = (line / WAYS, line % WAYS);
+        let hash = &self.hash;
+        let of_destination = |destination: &[u64; 2]| half(hash.hash(destination));
+        let of_port = |port: u32| half(hash.hash(&[u64::from(port), 1]));
+        let (Some(line), Some(bucket)) = (self.lines.get_mut(line), self.buckets.get_mut(number))
+        else {
+            return;
+        };
+        let added = line
+            .aggregate
+            .add_run(first, attempts, of_destination, of_port);
+        let votes = u8::try_from(added).unwrap_or(u8::MAX);
+        bucket.votes[way] = bucket.votes[way].saturating_add(votes);
+        self.counters.folded_flows += added;
+        self.counters.folded_packets += added;
+        self.counters.cached += added;
     }
 
     /// The line to fold a permitted flow into that ended unanswered; `None` where its source may have
@@ -331,12 +359,6 @@ impl ScanTable {
             self.tell(line, FlowEndReason::ActiveTimeout, sink);
             self.lines[line].aggregate.epoch = folded.epoch;
         }
-        self.add_told(line, folded);
-    }
-
-    /// Adds a flow to a line that has nothing of another policy.
-    #[inline(always)]
-    pub(crate) fn add_told(&mut self, line: usize, folded: &Folded) {
         let hash = &self.hash;
         let destination = half(hash.hash(&crate::aggregate::address_words(folded.destination)));
         let of_port = |port: u32| half(hash.hash(&[u64::from(port), 1]));

@@ -5,7 +5,9 @@ mod house;
 use abi::record::{FlowEndReason, FlowRecord, RecordKind};
 use abi::verdict::{Action, Coverage, Decision, Mode, OnChange, VerdictSource};
 use abi::{AggregateRecord, Reason};
-use flow::{Attempt, CacheOptions, FlowKey, PacketFacts, ScanOptions, TcpFlags as T, Tuple};
+use flow::{
+    Attempt, CacheOptions, FlowKey, KeyedPacket, PacketFacts, ScanOptions, TcpFlags as T, Tuple,
+};
 use house::{House, MS, SECOND, START, back, options, plain, segment, tuple};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -47,32 +49,39 @@ fn narrow(sources_max: u32) -> CacheOptions {
 
 /// A packet of a new flow that rule `rule_id` of `epoch` denies: folded, or a flow that is told.
 fn denied(house: &mut House, tuple: Tuple, facts: &PacketFacts, rule_id: u64, epoch: u64) -> bool {
-    attempt(house, tuple, facts, (rule_id, epoch), false)
+    let decision = decision(Action::Deny, rule_id);
+    attempt(house, tuple, facts, &decision, epoch)
 }
 
-/// The same; `asks_again` first whether the attempt folded last was one of the same.
+fn attempt_of<'a>(packet: &'a KeyedPacket, decision: &'a Decision, epoch: u64) -> Attempt<'a> {
+    Attempt {
+        key: &packet.key,
+        sender: packet.side,
+        facts: &packet.facts,
+        ingress_port: 1,
+        initiator: packet.side,
+        decision,
+        epoch,
+        dropped: Some(Reason::DeniedByRule),
+    }
+}
+
+fn keyed(tuple: &Tuple, facts: &PacketFacts) -> KeyedPacket {
+    let (key, side) = FlowKey::new(tuple, 0);
+    let facts = *facts;
+    KeyedPacket { key, side, facts }
+}
+
+/// The same of a policy that says this.
 fn attempt(
     house: &mut House,
     tuple: Tuple,
     facts: &PacketFacts,
-    (rule_id, epoch): (u64, u64),
-    asks_again: bool,
+    decision: &Decision,
+    epoch: u64,
 ) -> bool {
-    let (key, sender) = FlowKey::new(&tuple, 0);
-    let decision = decision(Action::Deny, rule_id);
-    let attempt = Attempt {
-        key: &key,
-        sender,
-        facts,
-        ingress_port: 1,
-        initiator: sender,
-        decision: &decision,
-        epoch,
-        dropped: Some(Reason::DeniedByRule),
-    };
-    if asks_again && house.cache.fold_again(&attempt, house.now) {
-        return true;
-    }
+    let packet = keyed(&tuple, facts);
+    let attempt = attempt_of(&packet, decision, epoch);
     let records = &mut house.records;
     let mut sink = |r: &FlowRecord| records.push(*r);
     if house.cache.fold_denied(&attempt, house.now, &mut sink) {
@@ -81,7 +90,7 @@ fn attempt(
     let Some(flow) = house.packet(tuple, facts) else {
         return false;
     };
-    house.cache.set_decision(flow, epoch, &decision);
+    house.cache.set_decision(flow, epoch, decision);
     house
         .cache
         .note_drop(flow, facts.ip_bytes, Reason::DeniedByRule);
@@ -515,26 +524,73 @@ fn play(house: &mut House, twin: &mut Twin, step: &Step) -> Option<(bool, bool)>
     }
 }
 
-/// The attempt of a step at the host that is `further` on, or its time.
-fn repeat(house: &mut House, step: &Step, further: u16, epoch: u64, asks_again: bool) {
-    match *step {
-        Step::Time(ns) => {
-            house.now += ns;
-            house.sweep(u32::MAX);
+/// The attempts of a step: at hosts one after the other, by two protocols, to identities of their own.
+fn attempts(step: &Step, times: u16) -> Vec<(Tuple, PacketFacts, Decision)> {
+    let Step::Attempt {
+        source,
+        rule,
+        host,
+        port,
+        bytes,
+    } = *step
+    else {
+        return Vec::new();
+    };
+    let of = |further: u16| {
+        let to = 100_000 + host + u32::from(further);
+        let is_tcp = (host + u32::from(further)) % 5 == 0;
+        let (proto, facts) = match is_tcp {
+            true => (TCP, segment(T::SYN | (further % 2) << 8, 1, 0)),
+            false => (UDP, plain(bytes + u32::from(further))),
+        };
+        let said = Decision {
+            dst_identity: 4 + to % 3,
+            ..decision(Action::Deny, rule)
+        };
+        (
+            tuple(1 + source, 5, to, port + further % 3, proto),
+            facts,
+            said,
+        )
+    };
+    (0..times).map(of).collect()
+}
+
+/// Attempts of one source under one rule: those that go on after one that was folded are folded with
+/// those behind them, as many as `run_max`.
+fn in_runs(
+    house: &mut House,
+    attempts: &[(Tuple, PacketFacts, Decision)],
+    epoch: u64,
+    run_max: usize,
+) {
+    let mut rest = attempts;
+    while let [(first, facts, decision), others @ ..] = rest {
+        rest = others;
+        if house.find(*first).is_some() {
+            continue;
         }
-        Step::Attempt {
-            source,
-            rule,
-            host,
-            port,
-            bytes,
-        } => {
-            let to = 100_000 + host + u32::from(further);
-            let t = tuple(1 + source, 5, to, port + further % 3, UDP);
-            if house.find(t).is_none() {
-                attempt(house, t, &plain(bytes), (rule, epoch), asks_again);
-            }
-        }
+        let packet = keyed(first, facts);
+        let begun = attempt_of(&packet, decision, epoch);
+        let Some(run) = house.cache.begin_run(&begun, house.now) else {
+            attempt(house, *first, facts, decision, epoch);
+            continue;
+        };
+        let more = others.iter().take(run_max - 1);
+        let more: Vec<_> = more
+            .take_while(|(tuple, ..)| house.find(*tuple).is_none())
+            .collect();
+        rest = &others[more.len()..];
+        let identity = more.last().map_or(decision, |last| &last.2).dst_identity;
+        let more: Vec<_> = more
+            .iter()
+            .map(|(tuple, facts, _)| keyed(tuple, facts))
+            .collect();
+        let mut taken = std::iter::once(&packet).chain(&more);
+        assert!(taken.all(|packet| run.may_take(packet, house.now)));
+        let taken = std::iter::once(&packet).chain(&more);
+        house.cache.fold_run(&run, identity, taken);
+        assert!(house.cache.continues(&run));
     }
 }
 
@@ -557,22 +613,30 @@ proptest! {
     }
 
     #[test]
-    fn folding_again_is_folding(
-        steps in prop::collection::vec((step(3, 2), 1_usize..20, 1_u64..3), 1..200),
+    fn folding_a_run_is_folding_each(
+        steps in prop::collection::vec((step(3, 2), 1_u16..20, 1_u64..3, 1_usize..20), 1..200),
     ) {
         let mut houses = [House::new(&narrow(16)), House::new(&narrow(16))];
-        for (step, times, epoch) in &steps {
-            for n in 0..*times {
-                for (house, asks_again) in houses.iter_mut().zip([false, true]) {
-                    repeat(house, step, u16::try_from(n).unwrap(), *epoch, asks_again);
-                    check(house);
+        for (step, times, epoch, run_max) in &steps {
+            let attempts = attempts(step, *times);
+            for (tuple, facts, decision) in &attempts {
+                if houses[0].find(*tuple).is_none() {
+                    attempt(&mut houses[0], *tuple, facts, decision, *epoch);
                 }
+            }
+            in_runs(&mut houses[1], &attempts, *epoch, *run_max);
+            for house in &mut houses {
+                if let Step::Time(ns) = step {
+                    house.now += ns;
+                    house.sweep(u32::MAX);
+                }
+                check(house);
             }
         }
         houses.iter_mut().for_each(House::flush);
-        let [plain, again] = houses;
-        prop_assert_eq!(format!("{:?}", plain.records), format!("{:?}", again.records));
-        prop_assert_eq!(plain.cache.counters(), again.cache.counters());
+        let [each, runs] = houses;
+        prop_assert_eq!(format!("{:?}", each.records), format!("{:?}", runs.records));
+        prop_assert_eq!(each.cache.counters(), runs.cache.counters());
     }
 
     #[test]

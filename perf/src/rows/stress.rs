@@ -5,7 +5,7 @@ use super::rules_cost::every_packet_new;
 use super::{Check, Effort, Outcome};
 use crate::cell::{Cell, Spread};
 use crate::peer::Peer;
-use crate::subject::Measured;
+use crate::subject::{Knobs, Measured};
 use crate::traffic::{Source, Traffic};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 const SCAN_PER_SECOND: u64 = 10_000_000;
 /// Flows beside the scan.
 const SCANNED_BESIDE: u64 = 1_000_000;
+/// Flows that their cache holds, with a scan and without.
+const SCANNED_FLOWS_MAX: u64 = 1 << 22;
 /// An adoption takes this long at most, p99, milliseconds.
 const ADOPTION_MS_MAX: f64 = 2.0;
 
@@ -47,6 +49,8 @@ pub(super) fn new_flows(effort: &Effort) -> Result<Outcome, String> {
     })
 }
 
+/// Both with the same cache, and both behind the first records of flows that were opened all at once: else the
+/// one beside a scan, which begins later, would alone be measured while a million records are told.
 pub(super) fn scan(effort: &Effort) -> Result<Outcome, String> {
     let of = |scan_per_second| {
         let traffic = Traffic {
@@ -54,7 +58,15 @@ pub(super) fn scan(effort: &Effort) -> Result<Outcome, String> {
             ..Traffic::established(SCANNED_BESIDE, true)
         };
         let traffic = traffic.with_source(Some(Source::Generator));
-        cell(effort, Peer::None, traffic, 1_000)
+        let knobs = Knobs {
+            flows_max: Some(SCANNED_FLOWS_MAX),
+            behind_first_records: true,
+            ..Knobs::default()
+        };
+        Cell {
+            knobs,
+            ..cell(effort, Peer::None, traffic, 1_000)
+        }
     };
     let pair = Pair::run(of(SCAN_PER_SECOND), of(0))?;
     let established = |run: &Measured| run.established_rate.unwrap_or(0.0);

@@ -204,7 +204,8 @@ fn warm_up(
         });
         let waited = began.elapsed();
         let told = reading.sum(|core| core.records + core.shed_records);
-        let is_settled = wanted < TELLS_LONG || told >= wanted;
+        let waits_for_records = wanted >= TELLS_LONG || setup.knobs.behind_first_records;
+        let is_settled = !waits_for_records || told >= wanted;
         let is_full = cached >= wanted && is_settled || setup.traffic.new_flow_percent == 100;
         if is_full && (!steady || waited > STEADY) {
             return Ok(());
