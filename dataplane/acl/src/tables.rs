@@ -122,18 +122,17 @@ pub(crate) struct HostSlot {
 
 /// Bucket of a hash among so many.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "a part of the hash")]
 pub(crate) const fn host_bucket(hash: u64, buckets: usize) -> usize {
     (hash >> 42) as usize & buckets.wrapping_sub(1)
 }
 
 /// Slot of a hash among so many.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "a part of the hash")]
 pub(crate) const fn host_slot(hash: u64, displacement: u16, slots: usize) -> usize {
     ((hash >> 20) as usize ^ displacement as usize) & slots.wrapping_sub(1)
 }
 
+/// Hash of an address. Whoever sends packets cannot crowd the table: it holds what the policy names.
 #[inline(always)]
 pub(crate) const fn host_hash(address: u32) -> u64 {
     (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
