@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// First bytes of every image.
 pub const MAGIC: [u8; 8] = *b"RFPOLICY";
 /// Number of the image's layout. Raised with every change below; any other is refused.
-pub const IMAGE_FORMAT: u32 = 3;
+pub const IMAGE_FORMAT: u32 = 2;
 /// Largest image, bytes. Writer and reader both refuse a larger one.
 pub const IMAGE_BYTES_MAX: usize = 512 << 20;
 /// Sections and rows begin at a multiple of this many bytes.
@@ -35,7 +35,7 @@ pub const V6_PROBES_MAX: u32 = 8;
 /// Length that marks an empty IPv6 slot.
 pub const V6_EMPTY: u8 = 0xff;
 /// Destination classes in one block of the pair table.
-pub const PAIR_BLOCK: u32 = 32;
+pub const PAIR_BLOCK: u32 = 16;
 /// Entries of one service page (the high byte of the key) and of one service block (its low byte).
 pub const SERVICE_PAGE: u32 = 256;
 /// Index of the segment `any` in every image.
@@ -98,9 +98,9 @@ byte_enum! {
         V6Slots = 3 => "v6-slots",
         /// [`IdentityRow`].
         Identities = 4 => "identities",
-        /// `u32`: source class x pair stride + destination class / 32 -> pair block.
+        /// `u32`: source class x pair stride + destination class / 64 -> pair block.
         PairIndex = 5 => "pair-index",
-        /// `u32` x 32 per block: row set of a pair of classes.
+        /// `u32` x 64 per block: row set of a pair of classes.
         PairBlocks = 6 => "pair-blocks",
         /// [`RowSet`].
         RowSets = 7 => "row-sets",
@@ -205,7 +205,7 @@ rows! {
         source_classes: U32,
         /// Destination classes.
         destination_classes: U32,
-        /// Pair blocks of one source class: destination classes / 32, rounded up.
+        /// Pair blocks of one source class: destination classes / 64, rounded up.
         pair_stride: U32,
         /// Service classes.
         service_classes: U32,

@@ -4,6 +4,7 @@ use abi::image::{PAIR_BLOCK, SERVICE_PAGE, V4_CHILD, V6_EMPTY, V6_PROBES_MAX};
 use abi::image::{row_slot, v6_home, v6_masked};
 use abi::verdict::{Coverage, OnChange};
 use abi::{Action, Decision, Mode, VerdictSource};
+use core::hint::select_unpredictable;
 
 /// What happens where a lookup fails that `check` has made impossible to fail.
 pub(crate) const FAIL_CLOSED: Decision = Decision {
@@ -344,12 +345,15 @@ impl Tables {
         let row_set = get(&self.pair_cells, entry.cell(1 << column), loads)?;
         loads.load();
         let set = self.row_sets.get(row_set as usize)?;
-        if set.alone_class == class {
-            return Some(&set.alone);
-        }
         let row = self.row_of(set, class, loads)?;
         loads.load();
-        self.verdicts.get(row as usize)
+        let other = self.verdicts.get(row as usize)?;
+        // Which of the two it is nobody can guess, and a wrong guess would stop the loads behind it.
+        Some(select_unpredictable(
+            set.alone_class == class,
+            &set.alone,
+            other,
+        ))
     }
 
     /// Verdict row of a class in a set whose only exception, if it has but one, is another.
