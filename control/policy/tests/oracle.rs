@@ -29,10 +29,13 @@ proptest! {
     ) {
         let text = drawn.text();
         let image = image(&text);
-        for (src, dst, service) in flows {
+        let mut together = [abi::Decision::without_policy(abi::Action::Limit); 64];
+        image.evaluate_burst(&flows, &mut together);
+        for ((src, dst, service), burst) in flows.into_iter().zip(together) {
             let tables = image.evaluate(&src, &dst, &service);
             let rules = reference::evaluate(&image, &src, &dst, &service);
             prop_assert_eq!(tables, rules, "{:?} to {:?} {:?}\n{}", src, dst, service, text);
+            prop_assert_eq!(burst, rules);
             prop_assert_eq!(image.answer(image.question(&src, &dst, &service)), rules);
             prop_assert!(image.loads(&src, &dst, &service) <= image.loads_max());
         }
@@ -76,6 +79,9 @@ proptest! {
             let address = probe.to_be_bytes();
             let identity = image.identity(&address);
             let found: Vec<u32> = image.segments_of(identity).collect();
+            let mut burst = [abi::Decision::without_policy(abi::Action::Limit)];
+            image.evaluate_burst(&[(address, address, acl::Service::port(6, 80))], &mut burst);
+            prop_assert_eq!((burst[0].src_identity, burst[0].dst_identity), (identity, identity));
             prop_assert_eq!(found, reference::segments(&image, &address), "{:x}", probe);
         }
     }

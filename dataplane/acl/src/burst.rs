@@ -1,10 +1,11 @@
 //! Many keys at once, stage by stage: the loads of one stage do not wait for each other, so the
 //! lines that a large policy has to fetch from far away come together instead of one after another.
 
-use crate::tables::{FAIL_CLOSED, Tables, get, v4_of};
+use crate::tables::{FAIL_CLOSED, PairEntry, Tables, get, v4_of, v4_or_other};
 use crate::{PolicyImage, Service};
 use abi::Decision;
-use abi::image::{PAIR_BLOCK, V4_CHILD, row_slot};
+use abi::image::{PAIR_BLOCK, V4_CHILD};
+use core::hint::select_unpredictable;
 
 /// Keys that go through the stages together; more are taken in portions of this.
 pub const BURST_KEYS: usize = 32;
@@ -33,37 +34,55 @@ impl Tables {
     /// What is out of range reads as 0 on the way and as fail-closed at the end; `check` has made
     /// it impossible.
     fn evaluate_portion(&self, asked: &[Asked], decisions: &mut [Decision]) {
-        let sources = self.identities_of(asked.iter().map(|(src, _, _)| src));
-        let destinations = self.identities_of(asked.iter().map(|(_, dst, _)| dst));
-        let rows = self.rows(asked, &sources, &destinations);
-        for (place, decision) in decisions.iter_mut().enumerate().take(BURST_KEYS) {
-            *decision = match get(&self.verdicts, rows[place], &mut ()) {
-                Some(found) => Decision {
-                    src_identity: sources[place],
-                    dst_identity: destinations[place],
-                    ..found
-                },
-                None => FAIL_CLOSED,
-            };
+        let count = asked.len().min(decisions.len()).min(BURST_KEYS);
+        let asked = &asked[..count];
+        let sources = self.identities_of(asked, |(src, _, _)| src);
+        let destinations = self.identities_of(asked, |(_, dst, _)| dst);
+        let (sets, classes) = self.row_sets_of(asked, &sources, &destinations);
+        let ends = sources[..count].iter().zip(&destinations[..count]);
+        let places = sets[..count].iter().zip(&classes[..count]).zip(ends);
+        for (decision, ((set, class), (src, dst))) in decisions.iter_mut().zip(places) {
+            *decision = *self.verdict(*set, *class);
+            (decision.src_identity, decision.dst_identity) = (*src, *dst);
         }
     }
 
-    /// Identities of addresses, level by level of the IPv4 trie.
-    fn identities_of<'a>(&self, addresses: impl Iterator<Item = &'a [u8; 16]>) -> Lane {
-        let (mut entries, mut four) = ([0; BURST_KEYS], [0; BURST_KEYS]);
-        let mut count = 0;
-        for (place, address) in addresses.enumerate().take(BURST_KEYS) {
-            entries[place] = match v4_of(address) {
-                Some(v4) => {
-                    four[place] = v4;
-                    get(&self.v4_root, v4 >> 16, &mut ()).unwrap_or(0)
-                }
-                None => self.identity(address, &mut ()).unwrap_or(0),
-            };
-            count = place + 1;
+    /// Identities of one end: hosts first, then level by level of the IPv4 trie.
+    #[inline(always)]
+    fn identities_of(&self, asked: &[Asked], end: impl Fn(&Asked) -> &[u8; 16]) -> Lane {
+        let (mut entries, mut v4) = ([0; BURST_KEYS], [0; BURST_KEYS]);
+        let mut others = 0;
+        for (v4, asked) in v4.iter_mut().zip(asked) {
+            let other;
+            (*v4, other) = v4_or_other(end(asked));
+            others |= other;
         }
+        let mut children = 0;
+        let entries_asked = &mut entries[..asked.len()];
+        let v4 = &v4[..asked.len()];
+        for (entry, v4) in entries_asked.iter_mut().zip(v4) {
+            let around = get(&*self.v4_root, v4 >> 16, &mut ()).unwrap_or(0);
+            let host = self.v4_hosts.find(*v4, &mut ());
+            *entry = select_unpredictable(host == 0, around, host.wrapping_sub(1));
+            children |= *entry;
+        }
+        if children & V4_CHILD != 0 {
+            self.descend(entries_asked, v4);
+        }
+        if others != 0 {
+            for (entry, asked) in entries_asked.iter_mut().zip(asked) {
+                if v4_of(end(asked)).is_none() {
+                    *entry = self.identity(end(asked), &mut ()).unwrap_or(0);
+                }
+            }
+        }
+        entries
+    }
+
+    /// From entries of the IPv4 root to identities.
+    fn descend(&self, entries: &mut [u32], v4: &[u32]) {
         for shift in [8, 0] {
-            for (entry, v4) in entries.iter_mut().zip(four).take(count) {
+            for (entry, v4) in entries.iter_mut().zip(v4) {
                 if *entry & V4_CHILD != 0 {
                     let node = (*entry & !V4_CHILD) << 8;
                     let byte = (v4 >> shift) & 0xff;
@@ -71,44 +90,55 @@ impl Tables {
                 }
             }
         }
-        entries
     }
 
-    /// Verdict rows of the keys' identities and services; a row that does not exist where there is
-    /// none.
-    fn rows(&self, asked: &[Asked], sources: &Lane, destinations: &Lane) -> Lane {
-        let (mut at, mut columns, mut services) =
-            ([0; BURST_KEYS], [0; BURST_KEYS], [0; BURST_KEYS]);
-        for (place, (_, _, service)) in asked.iter().enumerate().take(BURST_KEYS) {
-            let source = get(&self.identities, sources[place], &mut ()).map_or(0, |c| c.source);
+    /// Row sets of the keys' identities, and classes of their services.
+    #[inline(always)]
+    fn row_sets_of(&self, asked: &[Asked], sources: &Lane, destinations: &Lane) -> (Lane, Lane) {
+        let (mut at, mut bits, mut classes) = ([0; BURST_KEYS], [0; BURST_KEYS], [0; BURST_KEYS]);
+        let ends = sources.iter().zip(destinations);
+        let places = at.iter_mut().zip(&mut bits).zip(&mut classes);
+        for ((((at, bit), class), (source, destination)), (_, _, service)) in
+            places.zip(ends).zip(asked)
+        {
+            let source = get(&self.identities, *source, &mut ()).map_or(0, |c| c.source);
             let destination =
-                get(&self.identities, destinations[place], &mut ()).map_or(0, |c| c.destination);
-            at[place] = source * self.pair_stride + destination / PAIR_BLOCK;
-            columns[place] = destination % PAIR_BLOCK;
-            let class = self.service_class(service.proto, service.key(), &mut ());
-            services[place] = class.unwrap_or(0);
+                get(&self.identities, *destination, &mut ()).map_or(0, |c| c.destination);
+            *at = source
+                .wrapping_mul(self.pair_stride)
+                .wrapping_add(destination / PAIR_BLOCK);
+            *bit = 1 << (destination % PAIR_BLOCK);
+            let found = self.service_class(service.proto, service.key(), &mut ());
+            *class = found.unwrap_or(0);
         }
-        let count = asked.len().min(BURST_KEYS);
-        for (at, column) in at.iter_mut().zip(columns).take(count) {
-            *at = get(&self.pair_index, *at, &mut ()).unwrap_or(0) * PAIR_BLOCK + column;
+        let at_asked = &mut at[..asked.len()];
+        let none = PairEntry {
+            differ: 0,
+            first: 0,
+        };
+        let mut entries = [none; BURST_KEYS];
+        for (entry, at) in entries.iter_mut().zip(&*at_asked) {
+            *entry = get(&self.pair_index, *at, &mut ()).unwrap_or(none);
         }
-        for at in at.iter_mut().take(count) {
-            *at = get(&self.pair_blocks, *at, &mut ()).unwrap_or(0);
+        // Apart from the loads, so that many are counted at once.
+        for ((at, entry), bit) in at_asked.iter_mut().zip(&entries).zip(&bits) {
+            *at = entry.cell(*bit);
         }
-        let mut rows = [u32::MAX; BURST_KEYS];
-        for ((row, set), class) in rows.iter_mut().zip(at).zip(services).take(count) {
-            let Some(set) = get(&self.row_sets, set, &mut ()) else {
-                continue;
-            };
-            let slot = if set.mask == 0 {
-                Some(set.alone)
-            } else {
-                let slot = set.first + row_slot(class, set.multiplier, set.shift, set.mask);
-                get(&self.row_slots, slot, &mut ())
-            };
-            let own = slot.filter(|slot| slot.service_class == class);
-            *row = own.map_or(set.default_row, |slot| slot.row);
+        for at in at_asked {
+            *at = get(&self.pair_cells, *at, &mut ()).unwrap_or(0);
         }
-        rows
+        (at, classes)
+    }
+
+    /// The verdict of a class of services in a row set.
+    #[inline(always)]
+    fn verdict(&self, set: u32, class: u32) -> &Decision {
+        let Some(set) = self.row_sets.get(set as usize) else {
+            return &FAIL_CLOSED;
+        };
+        let row = self.row_of(set, class, &mut ()).unwrap_or(u32::MAX);
+        let other = self.verdicts.get(row as usize).unwrap_or(&FAIL_CLOSED);
+        // Which of the two it is nobody can guess, and a wrong guess would stop the loads behind it.
+        select_unpredictable(set.alone_class == class, &set.alone, other)
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Control checks an image when it writes one, the dataplane when it reads one, by this same code.
 
+mod hosts;
 mod hot;
 mod raw;
+mod v4;
 
 use crate::error::ImageError;
 use crate::image::{self, PolicyImage};

@@ -241,7 +241,7 @@ impl PolicyImage {
     /// Decides about a flow from `src` (initiator) to `dst` (responder).
     ///
     /// # Bounded work
-    /// 16 loads for IPv4 at most, whatever the number of rules.
+    /// 20 loads for IPv4 at most, whatever the number of rules.
     #[inline]
     #[must_use]
     pub fn evaluate(&self, src: &[u8; 16], dst: &[u8; 16], service: &Service) -> Decision {
@@ -276,7 +276,7 @@ impl PolicyImage {
     /// [`PolicyImage::evaluate`].
     ///
     /// # Bounded work
-    /// 9 loads for IPv4 at most.
+    /// 13 loads for IPv4 at most.
     #[inline]
     #[must_use]
     pub fn question(&self, src: &[u8; 16], dst: &[u8; 16], service: &Service) -> Question {
@@ -348,7 +348,7 @@ impl PolicyImage {
     pub fn loads_max(&self) -> u32 {
         let lengths = self.tables.v6_lengths.len();
         let v6 = (usize::BITS - lengths.leading_zeros()) * V6_PROBES_MAX;
-        2 * v6.max(3) + 10
+        2 * v6.max(5) + 10
     }
 
     /// Token buckets, by the `limit_index` of a decision.
@@ -511,12 +511,15 @@ impl PolicyImage {
 
     /// Where the large tables lie that an evaluation reads, for who wants to place them better.
     #[must_use]
-    pub fn tables(&self) -> [Range<*const u8>; 5] {
+    pub fn tables(&self) -> [Range<*const u8>; 8] {
         let tables = &self.tables;
         [
             memory(&tables.v4_nodes),
+            memory(&tables.v4_hosts.slots),
             memory(&tables.v6_slots),
-            memory(&tables.pair_blocks),
+            memory(&tables.pair_index),
+            memory(&tables.pair_cells),
+            memory(&tables.row_sets),
             memory(&tables.row_slots),
             memory(&tables.verdicts),
         ]

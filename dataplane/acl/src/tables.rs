@@ -4,6 +4,7 @@ use abi::image::{PAIR_BLOCK, SERVICE_PAGE, V4_CHILD, V6_EMPTY, V6_PROBES_MAX};
 use abi::image::{row_slot, v6_home, v6_masked};
 use abi::verdict::{Coverage, OnChange};
 use abi::{Action, Decision, Mode, VerdictSource};
+use core::hint::select_unpredictable;
 
 /// What happens where a lookup fails that `check` has made impossible to fail.
 pub(crate) const FAIL_CLOSED: Decision = Decision {
@@ -57,17 +58,104 @@ pub(crate) struct Classes {
     pub(crate) destination: u32,
 }
 
-/// Half a cache line, so that one load brings all of it.
+/// What a block of destination classes comes to for one source class: most of them mostly to the
+/// same row set, which is told once.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(32))]
+pub(crate) struct PairEntry {
+    /// One bit for each column whose row set is another than that of most.
+    pub(crate) differ: u32,
+    /// The row set of most in the pair cells; behind it those of the columns that differ, ascending.
+    pub(crate) first: u32,
+}
+
+impl PairEntry {
+    /// Where the row set of a column stands in the pair cells; `bit` is that of the column.
+    #[inline(always)]
+    pub(crate) const fn cell(self, bit: u32) -> u32 {
+        let before = self.differ & bit.wrapping_sub(1);
+        let place = if self.differ & bit == 0 {
+            0
+        } else {
+            before.count_ones() + 1
+        };
+        self.first.wrapping_add(place)
+    }
+}
+
+/// A class that no service has.
+pub(crate) const NO_CLASS: u32 = u32::MAX - 1;
+
+/// One cache line, so that a set with one exception, as most sets have, is a verdict in one load.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct RowSetEntry {
     pub(crate) first: u32,
     pub(crate) default_row: u32,
     pub(crate) multiplier: u32,
     pub(crate) mask: u32,
     pub(crate) shift: u32,
-    /// Its slot where it has only one, as most sets have: one line less to wait for.
-    pub(crate) alone: SlotEntry,
+    /// Class of its slot where it has only one, else [`NO_CLASS`].
+    pub(crate) alone_class: u32,
+    /// The verdict of that slot.
+    pub(crate) alone: Decision,
+}
+
+const _: () = assert!(size_of::<RowSetEntry>() == 64);
+
+/// Single IPv4 addresses that are not what the prefix around them is. Each stands where its hash
+/// and the displacement of its bucket say, and no two at the same place: one load finds it, or finds
+/// that it is not here.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    /// One for each bucket; a power of two of them.
+    pub(crate) displacements: Box<[u16]>,
+    /// A power of two.
+    pub(crate) slots: Box<[HostSlot]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(8))]
+pub(crate) struct HostSlot {
+    pub(crate) address: u32,
+    /// Its identity plus 1; 0 where the slot is empty.
+    pub(crate) identity: u32,
+}
+
+/// Bucket of a hash among so many.
+#[inline(always)]
+pub(crate) const fn host_bucket(hash: u64, buckets: usize) -> usize {
+    (hash >> 42) as usize & buckets.wrapping_sub(1)
+}
+
+/// Slot of a hash among so many.
+#[inline(always)]
+pub(crate) const fn host_slot(hash: u64, displacement: u16, slots: usize) -> usize {
+    ((hash >> 20) as usize ^ displacement as usize) & slots.wrapping_sub(1)
+}
+
+/// Hash of an address. Whoever sends packets cannot crowd the table: it holds what the policy names.
+#[inline(always)]
+pub(crate) const fn host_hash(address: u32) -> u64 {
+    (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Hosts {
+    /// Identity of an address, plus 1; 0 where it is not here.
+    #[inline(always)]
+    pub(crate) fn find(&self, address: u32, loads: &mut impl LoadCount) -> u32 {
+        let hash = host_hash(address);
+        loads.load();
+        let bucket = host_bucket(hash, self.displacements.len());
+        let Some(displacement) = self.displacements.get(bucket) else {
+            return 0;
+        };
+        loads.load();
+        let slot = host_slot(hash, *displacement, self.slots.len());
+        match self.slots.get(slot) {
+            Some(slot) if slot.address == address => slot.identity,
+            _ => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +167,10 @@ pub(crate) struct SlotEntry {
 /// Everything an evaluation touches.
 #[derive(Debug)]
 pub(crate) struct Tables {
+    /// IPv4 hosts, or none at all. Those that are here are not in the trie.
+    pub(crate) v4_hosts: Hosts,
     /// The first two levels of the IPv4 trie, flattened.
-    pub(crate) v4_root: Box<[u32]>,
+    pub(crate) v4_root: Box<[u32; V4_ROOT_ENTRIES]>,
     pub(crate) v4_nodes: Box<[u32]>,
     pub(crate) v6_lengths: Box<[u8]>,
     pub(crate) v6_slots: Box<[V6Entry]>,
@@ -88,14 +178,14 @@ pub(crate) struct Tables {
     pub(crate) v6_default: u32,
     pub(crate) identities: Box<[Classes]>,
     pub(crate) pair_stride: u32,
-    pub(crate) pair_index: Box<[u32]>,
-    pub(crate) pair_blocks: Box<[u32]>,
+    pub(crate) pair_index: Box<[PairEntry]>,
+    pub(crate) pair_cells: Box<[u32]>,
     pub(crate) row_sets: Box<[RowSetEntry]>,
     pub(crate) row_slots: Box<[SlotEntry]>,
     pub(crate) verdicts: Box<[Decision]>,
-    pub(crate) service_protos: Box<[u32]>,
-    pub(crate) service_pages: Box<[u32]>,
-    pub(crate) service_blocks: Box<[u16]>,
+    pub(crate) service_protos: Box<[u32; SERVICE_PAGE as usize]>,
+    pub(crate) service_pages: Box<[[u32; SERVICE_PAGE as usize]]>,
+    pub(crate) service_blocks: Box<[[u16; SERVICE_PAGE as usize]]>,
 }
 
 /// One load. `check` has made `None` impossible; the caller fails closed all the same.
@@ -105,22 +195,30 @@ pub(crate) fn get<T: Copy>(table: &[T], index: u32, loads: &mut impl LoadCount) 
     table.get(index as usize).copied()
 }
 
-/// The IPv4 address in a mapped one. By way of numbers: a pattern of bytes would be read byte by byte.
+/// The last four bytes of an address as a number, and something other than 0 where it
+/// is no IPv4 address. By way of numbers: a pattern of bytes would be read byte by byte.
 #[inline(always)]
-pub(crate) fn v4_of(address: &[u8; 16]) -> Option<u32> {
+pub(crate) fn v4_or_other(address: &[u8; 16]) -> (u32, u64) {
     let number = u128::from_le_bytes(*address);
     #[expect(clippy::cast_possible_truncation, reason = "the halves of the number")]
     let (first, last) = (number as u64, (number >> 64) as u64);
     #[expect(clippy::cast_possible_truncation, reason = "the halves of the half")]
     let (before_v4, v4) = (last as u32, (last >> 32) as u32);
-    (first == 0 && before_v4 == V4_MAPPED).then(|| v4.swap_bytes())
+    (v4.swap_bytes(), first | u64::from(before_v4 ^ V4_MAPPED))
+}
+
+/// The IPv4 address in a mapped one.
+#[inline(always)]
+pub(crate) fn v4_of(address: &[u8; 16]) -> Option<u32> {
+    let (v4, other) = v4_or_other(address);
+    (other == 0).then_some(v4)
 }
 
 impl Tables {
     /// Identity of an address; IPv4 is `::ffff:a.b.c.d`.
     ///
     /// # Bounded work
-    /// IPv4: at most 3 loads. IPv6: at most 8 distinct lengths are tried (a binary search over at
+    /// IPv4: at most 5 loads. IPv6: at most 8 distinct lengths are tried (a binary search over at
     /// most 128), each at most [`V6_PROBES_MAX`] slots.
     #[inline(always)]
     pub(crate) fn identity(&self, address: &[u8; 16], loads: &mut impl LoadCount) -> Option<u32> {
@@ -132,7 +230,10 @@ impl Tables {
 
     #[inline(always)]
     fn v4_identity(&self, address: u32, loads: &mut impl LoadCount) -> Option<u32> {
-        let mut entry = get(&self.v4_root, address >> 16, loads)?;
+        if let Some(identity) = self.v4_hosts.find(address, loads).checked_sub(1) {
+            return Some(identity);
+        }
+        let mut entry = get(&*self.v4_root, address >> 16, loads)?;
         for shift in [8, 0] {
             if entry & V4_CHILD == 0 {
                 break;
@@ -192,18 +293,12 @@ impl Tables {
         loads: &mut impl LoadCount,
     ) -> Option<u32> {
         let [page, low] = key.to_be_bytes();
-        let table = get(&self.service_protos, u32::from(proto), loads)?;
-        let block = get(
-            &self.service_pages,
-            table * SERVICE_PAGE + u32::from(page),
-            loads,
-        )?;
-        get(
-            &self.service_blocks,
-            block * SERVICE_PAGE + u32::from(low),
-            loads,
-        )
-        .map(u32::from)
+        let table = get(&*self.service_protos, u32::from(proto), loads)?;
+        loads.load();
+        let block = self.service_pages.get(table as usize)?[usize::from(page)];
+        loads.load();
+        let block = self.service_blocks.get(block as usize)?;
+        Some(u32::from(block[usize::from(low)]))
     }
 
     /// What two identities meet in: pairs with the same number are decided alike about every service.
@@ -211,10 +306,11 @@ impl Tables {
         let source = self.identities.get(src as usize)?.source;
         let destination = self.identities.get(dst as usize)?.destination;
         let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
-        let at = source * self.pair_stride + block;
-        let block = self.pair_index.get(at as usize)?;
-        self.pair_blocks
-            .get((block * PAIR_BLOCK + column) as usize)
+        let entry = self
+            .pair_index
+            .get((source * self.pair_stride + block) as usize)?;
+        self.pair_cells
+            .get(entry.cell(1 << column) as usize)
             .copied()
     }
 
@@ -245,21 +341,38 @@ impl Tables {
         let source = get(&self.identities, src, loads)?.source;
         let destination = get(&self.identities, dst, loads)?.destination;
         let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
-        let block = get(&self.pair_index, source * self.pair_stride + block, loads)?;
-        let row_set = get(&self.pair_blocks, block * PAIR_BLOCK + column, loads)?;
-        let set = get(&self.row_sets, row_set, loads)?;
-        let slot = if set.mask == 0 {
-            set.alone
-        } else {
-            let slot = set.first + row_slot(class, set.multiplier, set.shift, set.mask);
-            get(&self.row_slots, slot, loads)?
-        };
-        let row = if slot.service_class == class {
+        let entry = get(&self.pair_index, source * self.pair_stride + block, loads)?;
+        let row_set = get(&self.pair_cells, entry.cell(1 << column), loads)?;
+        loads.load();
+        let set = self.row_sets.get(row_set as usize)?;
+        let row = self.row_of(set, class, loads)?;
+        loads.load();
+        let other = self.verdicts.get(row as usize)?;
+        // Which of the two it is nobody can guess, and a wrong guess would stop the loads behind it.
+        Some(select_unpredictable(
+            set.alone_class == class,
+            &set.alone,
+            other,
+        ))
+    }
+
+    /// Verdict row of a class in a set whose only exception, if it has but one, is another.
+    #[inline(always)]
+    pub(crate) fn row_of(
+        &self,
+        set: &RowSetEntry,
+        class: u32,
+        loads: &mut impl LoadCount,
+    ) -> Option<u32> {
+        if set.mask == 0 {
+            return Some(set.default_row);
+        }
+        let slot = set.first + row_slot(class, set.multiplier, set.shift, set.mask);
+        let slot = get(&self.row_slots, slot, loads)?;
+        Some(if slot.service_class == class {
             slot.row
         } else {
             set.default_row
-        };
-        loads.load();
-        self.verdicts.get(row as usize)
+        })
     }
 }

@@ -4,7 +4,7 @@
 //! workloads to another is 25 entries there, one for each pair. The two sides are given the same
 //! policy in that sense, and must permit the same keys, to the last one.
 
-use crate::micro::lookup::mix;
+use crate::micro::lookup::{hugepages_kib, mix};
 use crate::micro::peer_program as program;
 use crate::rows::{Check, Effort, Outcome};
 use abi::{Action, Decision};
@@ -31,8 +31,12 @@ const PEER_RULES: u32 = 10_000;
 const KEYS: u32 = 1 << 20;
 /// Keys timed together, as on the peer's side.
 const PIECE: usize = 64 * 32;
-/// Memory of rte_acl for so many entries, MiB.
+/// Memory of rte_acl for so many entries in ordinary pages, MiB.
 const PEER_MEMORY_MB: u32 = 8192;
+/// The same in hugepages, where it builds elsewhere and keeps only what it has built.
+const PEER_HUGE_MEMORY_MB: u32 = 1900;
+/// Hugepages of 2 MiB for either side.
+const HUGEPAGES: u64 = 1000;
 /// Seconds until a side has built its tables and has classified.
 const LIMIT_S: u32 = 600;
 
@@ -47,7 +51,7 @@ pub(crate) struct Options {
     seconds: f64,
 }
 
-/// Classifies and prints: keys a second, keys permitted, keys, microseconds to compile.
+/// Classifies and prints: keys a second, keys permitted, keys, microseconds to compile, hugepages KiB.
 ///
 /// # Errors
 /// A sentence: the policy does not compile.
@@ -60,6 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let began = Instant::now();
     while began.elapsed().as_secs_f64() < options.seconds {
         for piece in keys.chunks_exact(PIECE) {
+            at_hand(piece);
             let start = Instant::now();
             let found = classify(&image, piece);
             pieces.push(PIECE as f64 / start.elapsed().as_secs_f64());
@@ -68,10 +73,21 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         passes += 1;
     }
     println!(
-        "{:.0} {permitted} {KEYS} {built_us}",
-        crate::median(&mut pieces)
+        "{:.0} {permitted} {KEYS} {built_us} {}",
+        crate::median(&mut pieces),
+        hugepages_kib()
     );
     Ok(())
+}
+
+/// Reads keys before the clock starts: who asks has them at hand, from the packets it has just read. The
+/// tables stay as far away as they are. The peer's side does the same.
+#[inline(never)]
+fn at_hand(keys: &[Asked]) {
+    let ports = keys.iter().map(|(src, dst, service)| {
+        u32::from(src[12]) + u32::from(dst[15]) + u32::from(service.dport)
+    });
+    black_box(ports.fold(0_u32, u32::wrapping_add));
 }
 
 #[inline(never)]
@@ -233,19 +249,29 @@ pub(crate) fn row(effort: &Effort) -> Result<Outcome, String> {
         .and_then(|()| std::fs::write(&keys, key_bytes))
         .map_err(|error| format!("{}: {error}", dir.path().display()))?;
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let huge = program::hugepages_free() >= HUGEPAGES;
     let ours = |rules: u32, seconds: f64| {
         let mut subject = program::pinned(effort.core, LIMIT_S, &own);
         let (rules, seconds) = (rules.to_string(), seconds.to_string());
         subject.args(["classify", "--rules", &rules, "--seconds", &seconds]);
-        program::numbers(&mut subject, 4)
+        if huge {
+            // The C library's allocator then takes hugepages for what it maps.
+            subject.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=2");
+        }
+        program::numbers(&mut subject, 5)
     };
     // With the peer's rules alone both must say the same.
     let same = ours(PEER_RULES, 0.1)?;
-    let mut series = Series::default();
+    let mut series = Series {
+        huge,
+        same_pages: true,
+        ..Series::default()
+    };
     let mut agree = true;
     for _ in 0..effort.runs {
         let our = ours(RULES, f64::from(effort.seconds))?;
-        let their = theirs(&peer, effort, &rules, &keys)?;
+        let their = theirs(&peer, effort, [&rules, &keys], huge)?;
+        series.same_pages &= (our[4] > 0.0) == huge;
         agree &= their[1] == same[1] && their[2] == same[2];
         series.add(our[0], their[0]);
     }
@@ -253,14 +279,24 @@ pub(crate) fn row(effort: &Effort) -> Result<Outcome, String> {
     Ok(series.outcome(agree, same[1], command))
 }
 
-fn theirs(peer: &Path, effort: &Effort, rules: &Path, keys: &Path) -> Result<Vec<f64>, String> {
+fn theirs(
+    peer: &Path,
+    effort: &Effort,
+    [rules, keys]: [&Path; 2],
+    huge: bool,
+) -> Result<Vec<f64>, String> {
+    let memory_mb = if huge {
+        PEER_HUGE_MEMORY_MB
+    } else {
+        PEER_MEMORY_MB
+    };
     let mut other = program::pinned(effort.core, LIMIT_S, peer);
     // The last of these is the name of the program, the first of libdpdk's arguments.
     other
         .arg(rules)
         .arg(keys)
         .args([&effort.seconds.to_string(), "classify"]);
-    other.args(program::eal_arguments(effort.core, PEER_MEMORY_MB, false));
+    other.args(program::eal_arguments(effort.core, memory_mb, huge));
     program::numbers(&mut other, 4)
 }
 
@@ -269,6 +305,8 @@ fn theirs(peer: &Path, effort: &Effort, rules: &Path, keys: &Path) -> Result<Vec
 struct Series {
     ours: Vec<f64>,
     theirs: Vec<f64>,
+    huge: bool,
+    same_pages: bool,
 }
 
 impl Series {
@@ -291,6 +329,11 @@ impl Series {
             (low.min(r), high.max(r))
         });
         let entries = PEER_RULES * MEMBERS * MEMBERS;
+        let pages = if self.huge {
+            "hugepages of 2 MiB"
+        } else {
+            "pages of 4 KiB"
+        };
         Outcome {
             value: our / their,
             spread,
@@ -299,14 +342,20 @@ impl Series {
                 ("peer_keys".into(), self.theirs),
             ]
             .into(),
-            checks: vec![Check {
-                what: format!(
-                    "with the same {PEER_RULES} rules both permit the same {permitted:.0} of {KEYS} keys"
-                ),
-                holds: agree,
-            }],
+            checks: vec![
+                Check {
+                    what: format!(
+                        "with the same {PEER_RULES} rules both permit the same {permitted:.0} of {KEYS} keys"
+                    ),
+                    holds: agree,
+                },
+                Check {
+                    what: format!("both sides' tables lie in {pages}"),
+                    holds: self.same_pages,
+                },
+            ],
             told: format!(
-                "{:.1} M/s with {RULES} rules, rte_acl {:.1} M/s with {PEER_RULES} of them ({entries} entries)",
+                "{:.1} M/s with {RULES} rules, rte_acl {:.1} M/s with {PEER_RULES} of them ({entries} entries), both in {pages}",
                 our / 1e6,
                 their / 1e6
             ),

@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 /// Hugepages that this process has, KiB.
-fn hugepages_kib() -> u64 {
+pub(crate) fn hugepages_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let line = text
         .lines()

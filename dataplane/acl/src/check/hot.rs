@@ -1,8 +1,11 @@
 //! Checks what a core walks, and copies it into aligned tables.
 
+use super::v4::V4Tables;
 use super::{At, Sections, numbered};
 use crate::error::ImageError;
-use crate::tables::{Classes, RowSetEntry, SlotEntry, Tables, V4_ROOT_ENTRIES, V6Entry};
+use crate::tables::{
+    Classes, FAIL_CLOSED, NO_CLASS, PairEntry, RowSetEntry, SlotEntry, Tables, V6Entry,
+};
 use abi::image::{
     CANDIDATES_MAX, IdentityRow, NONE, PAIR_BLOCK, RowSet, RowSlot, RuleRow, SERVICE_PAGE, Section,
     V4_CHILD, V4_NODE_ENTRIES, V6_EMPTY, V6Slot, VerdictRow, row_slot, v6_masked,
@@ -15,26 +18,23 @@ use zerocopy::little_endian::{U16, U32};
 const V4_LEVELS: u8 = 4;
 
 pub(super) fn check(sections: &Sections<'_>) -> Result<Tables, ImageError> {
-    let (v4_root, v4_nodes) = v4(sections)?;
+    let v4 = v4(sections)?;
     let verdicts = verdicts(sections)?;
-    let (row_sets, row_slots) = row_sets(sections, verdicts.len())?;
+    let (row_sets, row_slots) = row_sets(sections, &verdicts)?;
+    let (pair_index, pair_cells) = pairs(sections)?;
     let (service_protos, service_pages, service_blocks) = services(sections)?;
     let mut tables = Tables {
-        v4_root,
-        v4_nodes,
+        v4_hosts: v4.hosts,
+        v4_root: v4.root,
+        v4_nodes: v4.nodes,
         v6_lengths: sections.rows::<u8>(Section::V6Lengths).into(),
         v6_slots: Box::default(),
         v6_mask: 0,
         v6_default: sections.header.v6_default_identity.get(),
         identities: identities(sections),
         pair_stride: sections.header.pair_stride.get(),
-        pair_index: indexes(
-            sections,
-            Section::PairIndex,
-            Section::PairBlocks,
-            PAIR_BLOCK,
-        )?,
-        pair_blocks: indexes(sections, Section::PairBlocks, Section::RowSets, 1)?,
+        pair_index,
+        pair_cells,
         row_sets,
         row_slots,
         verdicts,
@@ -83,11 +83,8 @@ fn whole_blocks(
     Ok(())
 }
 
-/// Root and nodes.
-type V4Tables = (Box<[u32]>, Box<[u32]>);
-
-/// The trie is a tree of at most four levels whose leaves are identities. Returns the first two
-/// levels flattened, and all nodes.
+/// The trie is a tree of at most four levels whose leaves are identities. Returns what
+/// cores walk.
 fn v4(sections: &Sections<'_>) -> Result<V4Tables, ImageError> {
     whole_blocks(sections, Section::V4Nodes, 256)?;
     let entries: Box<[u32]> = sections
@@ -128,14 +125,7 @@ fn v4(sections: &Sections<'_>) -> Result<V4Tables, ImageError> {
         }
         .refuse("parent", 0_u32));
     }
-    let mut root = Vec::with_capacity(V4_ROOT_ENTRIES);
-    for entry in nodes.first().into_iter().flatten() {
-        match nodes.get((entry & !V4_CHILD) as usize) {
-            Some(child) if entry & V4_CHILD != 0 => root.extend_from_slice(child),
-            _ => root.extend_from_slice(&[*entry; V4_NODE_ENTRIES]),
-        }
-    }
-    Ok((root.into(), entries))
+    Ok(V4Tables::of(nodes, &levels))
 }
 
 /// Lengths ascend, the table is a power of two, and the very probe that cores use finds each entry.
@@ -202,9 +192,59 @@ fn identities(sections: &Sections<'_>) -> Box<[Classes]> {
         .collect()
 }
 
+type PairTables = (Box<[PairEntry]>, Box<[u32]>);
+
+/// Blocks as the row set of most columns and those of the columns that differ.
+fn pairs(sections: &Sections<'_>) -> Result<PairTables, ImageError> {
+    let index = indexes(
+        sections,
+        Section::PairIndex,
+        Section::PairBlocks,
+        PAIR_BLOCK,
+    )?;
+    let rows = indexes(sections, Section::PairBlocks, Section::RowSets, 1)?;
+    let (blocks, _) = rows.as_chunks::<{ PAIR_BLOCK as usize }>();
+    let mut cells = Vec::with_capacity(2 * blocks.len());
+    let entries: Vec<PairEntry> = blocks
+        .iter()
+        .map(|block| {
+            let most = most_of(block);
+            let first = u32::try_from(cells.len()).unwrap_or(u32::MAX);
+            let mut differ = 0;
+            cells.push(most);
+            for (column, row_set) in block.iter().enumerate() {
+                if *row_set != most {
+                    differ |= 1 << column;
+                    cells.push(*row_set);
+                }
+            }
+            PairEntry { differ, first }
+        })
+        .collect();
+    let none = PairEntry {
+        differ: 0,
+        first: 0,
+    };
+    let entry = |block: &u32| entries.get(*block as usize).copied().unwrap_or(none);
+    Ok((index.iter().map(entry).collect(), cells.into()))
+}
+
+/// What more than half of these are, where more than half are the same; else one of them.
+fn most_of(values: &[u32]) -> u32 {
+    let (mut most, mut lead) = (0, 0_u32);
+    for value in values {
+        if lead == 0 {
+            most = *value;
+        }
+        lead = if *value == most { lead + 1 } else { lead - 1 };
+    }
+    most
+}
+
 type RowTables = (Box<[RowSetEntry]>, Box<[SlotEntry]>);
 
-fn row_sets(sections: &Sections<'_>, verdict_count: usize) -> Result<RowTables, ImageError> {
+fn row_sets(sections: &Sections<'_>, verdicts: &[Decision]) -> Result<RowTables, ImageError> {
+    let verdict_count = verdicts.len();
     let classes = sections.header.service_classes.get();
     let sets = sections.rows::<RowSet>(Section::RowSets);
     let slots = sections.rows::<RowSlot>(Section::RowSlots);
@@ -241,33 +281,44 @@ fn row_sets(sections: &Sections<'_>, verdict_count: usize) -> Result<RowTables, 
         service_class: NONE,
         row: 0,
     };
-    let set = |row: &RowSet| RowSetEntry {
-        first: row.first.get(),
-        default_row: row.default_row.get(),
-        multiplier: row.multiplier.get(),
-        mask: row.mask.get(),
-        shift: row.shift.get(),
-        alone: slots.get(row.first.get() as usize).copied().unwrap_or(none),
+    let set = |row: &RowSet| {
+        let alone = slots.get(row.first.get() as usize).copied().unwrap_or(none);
+        RowSetEntry {
+            first: row.first.get(),
+            default_row: row.default_row.get(),
+            multiplier: row.multiplier.get(),
+            mask: row.mask.get(),
+            shift: row.shift.get(),
+            alone_class: match (row.mask.get(), alone.service_class) {
+                (0, class) if class != NONE => class,
+                _ => NO_CLASS,
+            },
+            alone: verdicts
+                .get(alone.row as usize)
+                .copied()
+                .unwrap_or(FAIL_CLOSED),
+        }
     };
     Ok((sets.iter().map(set).collect(), slots))
 }
 
-type ServiceTables = (Box<[u32]>, Box<[u32]>, Box<[u16]>);
+/// Entries of one page or one block.
+const PAGE: usize = SERVICE_PAGE as usize;
+
+type ServiceTables = (Box<[u32; PAGE]>, Box<[[u32; PAGE]]>, Box<[[u16; PAGE]]>);
 
 fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
-    let count = sections.count(Section::ServiceProtos);
-    if count != SERVICE_PAGE as usize {
-        return Err(ImageError::SectionCount {
-            section: Section::ServiceProtos,
-            count,
-        });
-    }
     let protos = indexes(
         sections,
         Section::ServiceProtos,
         Section::ServicePages,
         SERVICE_PAGE,
     )?;
+    let count = protos.len();
+    let protos = protos.try_into().map_err(|_| ImageError::SectionCount {
+        section: Section::ServiceProtos,
+        count,
+    })?;
     let pages = indexes(
         sections,
         Section::ServicePages,
@@ -282,11 +333,10 @@ fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
             sections.header.service_classes.get() as usize,
         )?;
     }
-    Ok((
-        protos,
-        pages,
-        blocks.iter().map(|class| class.get()).collect(),
-    ))
+    let (pages, _) = pages.as_chunks();
+    let blocks: Box<[u16]> = blocks.iter().map(|class| class.get()).collect();
+    let (blocks, _) = blocks.as_chunks();
+    Ok((protos, pages.into(), blocks.into()))
 }
 
 fn verdicts(sections: &Sections<'_>) -> Result<Box<[Decision]>, ImageError> {
