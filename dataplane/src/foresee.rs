@@ -175,7 +175,6 @@ impl Core {
         foreseen: &mut Foreseen,
     ) {
         foreseen.ends.clear();
-        let mut asked: ArrayVec<Asked, BURST_MAX> = ArrayVec::new();
         for packet in packets {
             if all >> packet.index & 1 == 0 || !packet.asks_for_port() {
                 continue;
@@ -188,15 +187,16 @@ impl Core {
             } else {
                 continue;
             };
-            let tuple = &ends.tuple;
-            asked.push((
-                tuple.src,
-                tuple.dst,
-                Service::port(tuple.proto, tuple.dst_port),
-            ));
             foreseen.ends.push(ends);
             foreseen.asked |= 1 << packet.index;
         }
-        image.evaluate_burst(&asked, &mut foreseen.decisions);
+        image.evaluate_burst(&foreseen.ends, asked, &mut foreseen.decisions);
     }
+}
+
+/// What the policy is asked about a flow.
+#[inline(always)]
+fn asked(Ends { tuple, .. }: &Ends) -> Asked<'_> {
+    let service = Service::port(tuple.proto, tuple.dst_port);
+    (&tuple.src, &tuple.dst, service)
 }

@@ -19,6 +19,10 @@ fn image(text: &str) -> std::sync::Arc<PolicyImage> {
         .image
 }
 
+fn ask((src, dst, service): &([u8; 16], [u8; 16], acl::Service)) -> acl::Asked<'_> {
+    (src, dst, *service)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -30,7 +34,7 @@ proptest! {
         let text = drawn.text();
         let image = image(&text);
         let mut together = [abi::Decision::without_policy(abi::Action::Limit); 64];
-        image.evaluate_burst(&flows, &mut together);
+        image.evaluate_burst(&flows, ask, &mut together);
         for ((src, dst, service), burst) in flows.into_iter().zip(together) {
             let tables = image.evaluate(&src, &dst, &service);
             let rules = reference::evaluate(&image, &src, &dst, &service);
@@ -80,7 +84,7 @@ proptest! {
             let identity = image.identity(&address);
             let found: Vec<u32> = image.segments_of(identity).collect();
             let mut burst = [abi::Decision::without_policy(abi::Action::Limit)];
-            image.evaluate_burst(&[(address, address, acl::Service::port(6, 80))], &mut burst);
+            image.evaluate_burst(&[(address, address, acl::Service::port(6, 80))], ask, &mut burst);
             prop_assert_eq!((burst[0].src_identity, burst[0].dst_identity), (identity, identity));
             prop_assert_eq!(found, reference::segments(&image, &address), "{:x}", probe);
         }

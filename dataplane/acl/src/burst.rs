@@ -11,21 +11,28 @@ use core::hint::select_unpredictable;
 pub const BURST_KEYS: usize = 32;
 
 /// What is asked about one flow: initiator, responder (IPv4 is `::ffff:a.b.c.d`), service.
-pub type Asked = ([u8; 16], [u8; 16], Service);
+pub type Asked<'a> = (&'a [u8; 16], &'a [u8; 16], Service);
 
 /// One value for each key of a portion.
 type Lane = [u32; BURST_KEYS];
 
 impl PolicyImage {
-    /// Decides about each of `asked` as [`PolicyImage::evaluate`] does, into the place of the same
-    /// index in `decisions`. Where the two differ in length, as many as the shorter has.
+    /// Decides about each of `flows` as [`PolicyImage::evaluate`] does, into the place of the same
+    /// index in `decisions`; `ask` tells what is asked about one. Where the two differ in length, as many
+    /// as the shorter has.
     ///
     /// # Bounded work
-    /// That of [`PolicyImage::evaluate`], for each key.
-    pub fn evaluate_burst(&self, asked: &[Asked], decisions: &mut [Decision]) {
-        let portions = asked.chunks(BURST_KEYS);
-        for (asked, decisions) in portions.zip(decisions.chunks_mut(BURST_KEYS)) {
-            self.tables.evaluate_portion(asked, decisions);
+    /// That of [`PolicyImage::evaluate`], for each flow.
+    #[inline]
+    pub fn evaluate_burst<'a, T>(
+        &self,
+        flows: &'a [T],
+        ask: impl Fn(&'a T) -> Asked<'a> + Copy,
+        decisions: &mut [Decision],
+    ) {
+        let portions = flows.chunks(BURST_KEYS);
+        for (flows, decisions) in portions.zip(decisions.chunks_mut(BURST_KEYS)) {
+            self.tables.evaluate_portion(flows, ask, decisions);
         }
     }
 }
@@ -33,12 +40,18 @@ impl PolicyImage {
 impl Tables {
     /// What is out of range reads as 0 on the way and as fail-closed at the end; `check` has made
     /// it impossible.
-    fn evaluate_portion(&self, asked: &[Asked], decisions: &mut [Decision]) {
-        let count = asked.len().min(decisions.len()).min(BURST_KEYS);
-        let asked = &asked[..count];
-        let sources = self.identities_of(asked, |(src, _, _)| src);
-        let destinations = self.identities_of(asked, |(_, dst, _)| dst);
-        let (sets, classes) = self.row_sets_of(asked, &sources, &destinations);
+    #[inline]
+    fn evaluate_portion<'a, T>(
+        &self,
+        flows: &'a [T],
+        ask: impl Fn(&'a T) -> Asked<'a> + Copy,
+        decisions: &mut [Decision],
+    ) {
+        let count = flows.len().min(decisions.len()).min(BURST_KEYS);
+        let flows = &flows[..count];
+        let sources = self.identities_of(flows, |flow| ask(flow).0);
+        let destinations = self.identities_of(flows, |flow| ask(flow).1);
+        let (sets, classes) = self.row_sets_of(flows, |flow| ask(flow).2, &sources, &destinations);
         let ends = sources[..count].iter().zip(&destinations[..count]);
         let places = sets[..count].iter().zip(&classes[..count]).zip(ends);
         for (decision, ((set, class), (src, dst))) in decisions.iter_mut().zip(places) {
@@ -49,17 +62,17 @@ impl Tables {
 
     /// Identities of one end: hosts first, then level by level of the IPv4 trie.
     #[inline(always)]
-    fn identities_of(&self, asked: &[Asked], end: impl Fn(&Asked) -> &[u8; 16]) -> Lane {
+    fn identities_of<'a, T>(&self, flows: &'a [T], end: impl Fn(&'a T) -> &'a [u8; 16]) -> Lane {
         let (mut entries, mut v4) = ([0; BURST_KEYS], [0; BURST_KEYS]);
         let mut others = 0;
-        for (v4, asked) in v4.iter_mut().zip(asked) {
+        for (v4, flow) in v4.iter_mut().zip(flows) {
             let other;
-            (*v4, other) = v4_or_other(end(asked));
+            (*v4, other) = v4_or_other(end(flow));
             others |= other;
         }
         let mut children = 0;
-        let entries_asked = &mut entries[..asked.len()];
-        let v4 = &v4[..asked.len()];
+        let entries_asked = &mut entries[..flows.len()];
+        let v4 = &v4[..flows.len()];
         for (entry, v4) in entries_asked.iter_mut().zip(v4) {
             let around = get(&*self.v4_root, v4 >> 16, &mut ()).unwrap_or(0);
             let host = self.v4_hosts.find(*v4, &mut ());
@@ -70,9 +83,9 @@ impl Tables {
             self.descend(entries_asked, v4);
         }
         if others != 0 {
-            for (entry, asked) in entries_asked.iter_mut().zip(asked) {
-                if v4_of(end(asked)).is_none() {
-                    *entry = self.identity(end(asked), &mut ()).unwrap_or(0);
+            for (entry, flow) in entries_asked.iter_mut().zip(flows) {
+                if v4_of(end(flow)).is_none() {
+                    *entry = self.identity(end(flow), &mut ()).unwrap_or(0);
                 }
             }
         }
@@ -94,13 +107,18 @@ impl Tables {
 
     /// Row sets of the keys' identities, and classes of their services.
     #[inline(always)]
-    fn row_sets_of(&self, asked: &[Asked], sources: &Lane, destinations: &Lane) -> (Lane, Lane) {
+    fn row_sets_of<'a, T>(
+        &self,
+        flows: &'a [T],
+        service: impl Fn(&'a T) -> Service,
+        sources: &Lane,
+        destinations: &Lane,
+    ) -> (Lane, Lane) {
         let (mut at, mut bits, mut classes) = ([0; BURST_KEYS], [0; BURST_KEYS], [0; BURST_KEYS]);
         let ends = sources.iter().zip(destinations);
         let places = at.iter_mut().zip(&mut bits).zip(&mut classes);
-        for ((((at, bit), class), (source, destination)), (_, _, service)) in
-            places.zip(ends).zip(asked)
-        {
+        for ((((at, bit), class), (source, destination)), flow) in places.zip(ends).zip(flows) {
+            let service = service(flow);
             let source = get(&self.identities, *source, &mut ()).map_or(0, |c| c.source);
             let destination =
                 get(&self.identities, *destination, &mut ()).map_or(0, |c| c.destination);
@@ -111,7 +129,7 @@ impl Tables {
             let found = self.service_class(service.proto, service.key(), &mut ());
             *class = found.unwrap_or(0);
         }
-        let at_asked = &mut at[..asked.len()];
+        let at_asked = &mut at[..flows.len()];
         let none = PairEntry {
             differ: 0,
             first: 0,

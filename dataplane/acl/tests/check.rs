@@ -293,6 +293,10 @@ fn a_verdict_that_its_rule_does_not_give_is_refused() {
     }
 }
 
+fn ask((src, dst, service): &([u8; 16], [u8; 16], Service)) -> acl::Asked<'_> {
+    (src, dst, *service)
+}
+
 #[test]
 fn keys_evaluated_together_get_the_verdicts_they_get_alone() {
     let shop = shop();
@@ -307,7 +311,7 @@ fn keys_evaluated_together_get_the_verdicts_they_get_alone() {
     for count in [0, 1, 31, 32, 33, asked.len()] {
         let count = count.min(asked.len());
         let mut together = vec![abi::Decision::without_policy(abi::Action::Limit); count];
-        shop.evaluate_burst(&asked[..count], &mut together);
+        shop.evaluate_burst(&asked[..count], ask, &mut together);
         assert_eq!(together, alone[..count]);
     }
 }

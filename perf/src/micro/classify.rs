@@ -15,6 +15,13 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Instant;
 
+/// What is asked about one flow, in its own place.
+type Flow = ([u8; 16], [u8; 16], Service);
+
+fn ask((src, dst, service): &Flow) -> Asked<'_> {
+    (src, dst, *service)
+}
+
 /// Workloads, at random addresses of 10.0.0.0/8.
 const WORKLOADS: u32 = 10_000;
 /// Workloads of a segment.
@@ -83,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 /// Reads keys before the clock starts: who asks has them at hand, from the packets it has just read. The
 /// tables stay as far away as they are. The peer's side does the same.
 #[inline(never)]
-fn at_hand(keys: &[Asked]) {
+fn at_hand(keys: &[Flow]) {
     let ports = keys.iter().map(|(src, dst, service)| {
         u32::from(src[12]) + u32::from(dst[15]) + u32::from(service.dport)
     });
@@ -91,11 +98,11 @@ fn at_hand(keys: &[Asked]) {
 }
 
 #[inline(never)]
-fn classify(image: &PolicyImage, keys: &[Asked]) -> u32 {
+fn classify(image: &PolicyImage, keys: &[Flow]) -> u32 {
     let mut permitted = 0;
     let mut decisions = [Decision::without_policy(Action::Deny); BURST_KEYS];
     for burst in keys.chunks_exact(BURST_KEYS) {
-        image.evaluate_burst(burst, &mut decisions);
+        image.evaluate_burst(burst, ask, &mut decisions);
         let permits = |decision: &Decision| u32::from(decision.enforced.permits());
         permitted += black_box(&decisions).iter().map(permits).sum::<u32>();
     }
@@ -142,7 +149,7 @@ struct Key {
 }
 
 impl Key {
-    fn evaluated(&self) -> Asked {
+    fn evaluated(&self) -> Flow {
         let service = Service::port(6, self.port);
         (
             self.src.to_ipv6_mapped().octets(),
