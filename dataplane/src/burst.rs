@@ -6,8 +6,8 @@
 //! look up  the index line is here; the entry line is prefetched, and where entries are missing
 //!          the policy is asked about all of them (foresee.rs); after a change of policy also about
 //!          the flows that an older one decided
-//! decide   a packet that changes nothing about an allowed flow is counted there and goes on.
-//!          Any other is counted in its flow (or creates the flow), then gets the verdict of its
+//! decide   a packet that changes nothing about an allowed flow is counted there and goes on; one
+//!          that changes nothing about a denied flow is counted there and dropped. Any other is counted in its flow (or creates the flow), then gets the verdict of its
 //!          entry; a flow that is new, or that an older policy decided, is judged first
 //! ```
 //!
@@ -359,6 +359,12 @@ impl Core {
                     taken |= 1 << index;
                     continue;
                 }
+            }
+            if packet.is_simple && self.blocks(&gate, packet, ingress) {
+                dropped |= 1 << index;
+                continue;
+            }
+            if SCANNED {
                 dropped |= self.fold_taken(scan, taken, &scratch.packets, ingress);
                 taken = 0;
             }

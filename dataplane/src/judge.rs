@@ -8,7 +8,7 @@ use crate::foresee::Foreseen;
 use abi::verdict::{Coverage, InitiatorEvidence, OnChange};
 use abi::{Action, Decision, Reason, Stage, VerdictSource};
 use acl::Service;
-use flow::{Attempt, Ends, FlowIndex, KeyedPacket, Side, Tuple, Verdict, proto};
+use flow::{Attempt, Blocked, Ends, FlowIndex, Gate, KeyedPacket, Side, Tuple, Verdict, proto};
 use packet::Headers;
 
 use crate::core::Disposition;
@@ -181,25 +181,51 @@ impl Core {
         if let Some(by_itself) = self.passes_by_itself(packet, headers) {
             return verdict_of(&by_itself.decision(Decision::without_policy(Action::Allow)));
         }
+        let side = packet.seen.side;
+        if self.flows.is_denial_final(flow, side) {
+            return verdict;
+        }
         let Some(ends) = self.flows.ends(flow) else {
             return verdict;
         };
-        if !may_turn_round(&ends, packet.seen.side) {
-            return verdict;
+        if may_turn_round(&ends, side) {
+            let begun = Ends {
+                tuple: packet.seen.key.tuple(side),
+                initiator: side,
+                ..ends
+            };
+            let decision = self.decide_flow(packet, headers, &begun);
+            if decision.enforced.permits() {
+                self.flows.tell_update(flow, &mut self.sink);
+                self.flows.turn_round(flow, side);
+                self.settle(flow, &decision, ingress);
+                return verdict_of(&decision);
+            }
         }
-        let begun = Ends {
-            tuple: packet.seen.key.tuple(packet.seen.side),
-            initiator: packet.seen.side,
-            ..ends
+        // ICMP may pass by itself, and what a policy says that is too old depends on the time.
+        let depends_on_ends = matches!(packet.seen.key.proto(), proto::TCP | proto::UDP)
+            && !self.exceptions.drops(Condition::PolicyStale);
+        if depends_on_ends {
+            self.flows.make_denial_final(flow, side);
+        }
+        verdict
+    }
+
+    /// Drops a packet of a denied flow whose denial is final, and says true: it is counted, and that was
+    /// all. What [`Core::verdict`] does about it, with less to ask.
+    #[inline]
+    pub(crate) fn blocks(&mut self, gate: &Gate, packet: &Packet, ingress: Ingress) -> bool {
+        let (seen, notes_drop) = (&packet.seen, ingress.egress.is_some());
+        let blocked = self
+            .flows
+            .block(gate, packet.likely, seen, packet.now, notes_drop);
+        let Some(Blocked { source, uncovered }) = blocked else {
+            return false;
         };
-        let decision = self.decide_flow(packet, headers, &begun);
-        if !decision.enforced.permits() {
-            return verdict;
-        }
-        self.flows.tell_update(flow, &mut self.sink);
-        self.flows.turn_round(flow, packet.seen.side);
-        self.settle(flow, &decision, ingress);
-        verdict_of(&decision)
+        self.counters.flow_packets += 1;
+        self.counters.uncovered_packets += u64::from(uncovered);
+        self.count_drop(packet, reason_of(source, Action::Deny), ingress);
+        true
     }
 
     fn settle(&mut self, flow: FlowIndex, decision: &Decision, ingress: Ingress) {
@@ -423,7 +449,11 @@ fn verdict_of(decision: &Decision) -> Verdict {
 }
 
 pub(crate) fn denial_reason(decision: &Decision) -> Reason {
-    match (decision.enforced_source, decision.enforced) {
+    reason_of(decision.enforced_source, decision.enforced)
+}
+
+const fn reason_of(source: VerdictSource, enforced: Action) -> Reason {
+    match (source, enforced) {
         (VerdictSource::NoPolicy, _) => Reason::NoPolicy,
         (VerdictSource::Exception, _) => Reason::PolicyStale,
         (_, Action::Reject) => Reason::RejectedByRule,

@@ -100,6 +100,39 @@ fn a_flow_that_no_rule_allows_is_dropped_silently_and_told_at_once() {
 }
 
 #[test]
+fn a_denied_flow_asks_the_policy_once_for_each_side_and_counts_every_packet() {
+    let mut rig = Rig::new();
+    rig.publish(&enforce());
+    let (client, server) = (End(CLIENT, 40_000), End(DB, 9));
+    rig.send_outside(udp(client, server, &[0]));
+    rig.send_inside(udp(server, client, &[0]));
+    rig.send_outside(udp(client, server, &[0]));
+    rig.moved();
+    let frames: Vec<_> = (0..50).map(|n| udp(client, server, &[n])).collect();
+    let seen = rig.send_all_outside(&frames);
+    assert_eq!((seen.inside.len(), seen.outside.len()), (0, 0));
+    rig.send_inside(udp(server, client, &[1]));
+    assert_eq!(
+        rig.moved(),
+        [
+            ("rx_packets", 51),
+            ("flow_packets", 51),
+            ("uncovered_packets", 51),
+            (Reason::DeniedByDefault.name(), 51),
+        ],
+        "and nothing was judged"
+    );
+    // Another policy is asked again, and may say something else.
+    rig.publish(&SHOP.replace("MODE", "test"));
+    assert_eq!(rig.send_outside(frames[0].clone()).inside.len(), 1);
+    rig.pass_time(400 * SECOND);
+    let records = rig.records();
+    let sum = |of: fn(&abi::FlowRecord) -> u64| records.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|r| r.packets_fwd + r.packets_rev), 55);
+    assert_eq!(sum(|r| r.dropped_packets), 54);
+}
+
+#[test]
 fn would_be_denials_pass_and_are_pending_in_a_field_of_their_own() {
     let mut rig = Rig::new();
     rig.publish(&SHOP.replace("MODE", "test"));

@@ -168,6 +168,7 @@ impl FlowCache {
             return;
         }
         cold.evidence = evidence.byte();
+        cold.more_bits &= !Cold::FINAL;
         if hot.initiator() == initiator {
             return;
         }

@@ -229,6 +229,33 @@ impl Hot {
         flags & !PLAIN == 0 && self.bits & (STATE | needed) == TcpState::Established as u16 | needed
     }
 
+    /// Packets and bytes of `side` behind one packet more, where nothing but counting it is due: it is
+    /// neither the first of its side since a record, nor one that overflows a counter, and the flow has not
+    /// been idle for long. A clock that was set back looks like a long time, too.
+    #[inline(always)]
+    pub(crate) const fn plain_counts(
+        &self,
+        side: Side,
+        ip_bytes: u32,
+        now: u64,
+        idle_min_ns: u64,
+    ) -> Option<(u16, u32)> {
+        let (packets, bytes) = (self.packets[side.index()], self.bytes[side.index()]);
+        let only_counts = packets != 0 && packets != u16::MAX;
+        let is_fresh = now.wrapping_sub(self.last_ns) < idle_min_ns;
+        match bytes.checked_add(ip_bytes) {
+            Some(bytes) if only_counts && is_fresh => Some((packets + 1, bytes)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn count_plain(&mut self, side: Side, (packets, bytes): (u16, u32), now: u64) {
+        self.packets[side.index()] = packets;
+        self.bytes[side.index()] = bytes;
+        self.last_ns = now;
+    }
+
     pub(crate) const fn set_flags(&mut self, side: Side, ack: bool, psh: bool) {
         if ack {
             self.bits |= ACK_A << side as u16;
@@ -239,12 +266,14 @@ impl Hot {
     }
 }
 
-/// What an entry must look like for a packet simply to pass: decided by the policy in force, whose
-/// enforced action is allow, with the packet's side seen before. One mask and one compare.
+/// What an entry must look like for a packet simply to pass, or to be dropped: decided by the policy in
+/// force, whose enforced action is allow, or deny, with the packet's side seen before. One mask and one
+/// compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
     mask: [u32; 2],
-    wanted: [u32; 2],
+    allowed: [u32; 2],
+    denied: [u32; 2],
 }
 
 impl Gate {
@@ -253,10 +282,14 @@ impl Gate {
     pub fn new(epoch: u64) -> Self {
         let low_epoch = low_epoch(epoch);
         let seen = [SEEN_A, SEEN_A << 1];
-        let allowed = (Action::Allow as u16) << ACTION_SHIFT;
+        let wanted = |action: Action| {
+            let action = (action as u16) << ACTION_SHIFT;
+            seen.map(|seen| u32::from(low_epoch) | u32::from(action | seen) << 16)
+        };
         Self {
             mask: seen.map(|seen| 0xffff | u32::from(ACTION | seen) << 16),
-            wanted: seen.map(|seen| u32::from(low_epoch) | u32::from(allowed | seen) << 16),
+            allowed: wanted(Action::Allow),
+            denied: wanted(Action::Deny),
         }
     }
 
@@ -264,7 +297,14 @@ impl Gate {
     #[inline(always)]
     pub(crate) const fn admits(&self, hot: &Hot, side: Side) -> bool {
         let side = side.index();
-        hot.standing() & self.mask[side] == self.wanted[side]
+        hot.standing() & self.mask[side] == self.allowed[side]
+    }
+
+    /// The same of a denied flow.
+    #[inline(always)]
+    pub(crate) const fn refuses(&self, hot: &Hot, side: Side) -> bool {
+        let side = side.index();
+        hot.standing() & self.mask[side] == self.denied[side]
     }
 }
 
@@ -284,6 +324,10 @@ impl Cold {
     pub(crate) const IPV6: u8 = 1 << 7;
     /// In `more_bits`: the side whose FIN came last is B.
     pub(crate) const LAST_FIN_B: u8 = 1 << 0;
+    /// In `more_bits`: whatever UDP or TCP packets of A say, the denial stands; the bit after it says
+    /// the same of B.
+    pub(crate) const FINAL_A: u8 = 1 << 1;
+    pub(crate) const FINAL: u8 = Self::FINAL_A | Self::FINAL_A << 1;
 
     /// `track` is filled so that creating the entries touches every page.
     pub(crate) const FREE: Self = Self {
@@ -318,6 +362,11 @@ impl Cold {
     #[inline(always)]
     pub(crate) const fn has(&self, bit: u8) -> bool {
         self.bits & bit != 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_final(&self, side: Side) -> bool {
+        self.more_bits & Self::FINAL_A << side as u8 != 0
     }
 }
 

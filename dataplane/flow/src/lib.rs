@@ -87,6 +87,6 @@ pub use options::{
     Timeouts,
 };
 pub use packet::KeyHeader;
-pub use pass::Passed;
+pub use pass::{Blocked, Passed};
 pub use record::RecordSink;
 pub use verdict::Verdict;

@@ -1,10 +1,12 @@
 //! The straight path of a packet that changes nothing about its flow: found, counted and permitted
-//! in one cache line.
+//! in one cache line, or dropped in two.
 
 use crate::account::{TcpSegment, follow_sequence};
 use crate::cache::{FlowCache, LikelyEntry};
-use crate::entry::Gate;
+use crate::entry::{Cold, Gate};
 use crate::facts::{KeyedPacket, TransportFacts};
+use crate::verdict::Packed;
+use abi::verdict::VerdictSource;
 
 /// What [`FlowCache::pass`] has counted in flows and not yet in the cache's counters. A caller keeps
 /// it over a burst and hands it to [`FlowCache::take_passed`] before it calls anything else of the cache.
@@ -16,6 +18,15 @@ pub struct Passed {
     pub would_deny: u64,
     /// Of those, how many no rule speaks about.
     pub uncovered: u64,
+}
+
+/// A packet that [`FlowCache::block`] has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Where its flow's denial comes from.
+    pub source: VerdictSource,
+    /// No rule speaks about the flow.
+    pub uncovered: bool,
 }
 
 impl FlowCache {
@@ -38,19 +49,13 @@ impl FlowCache {
     ) -> bool {
         let KeyedPacket { key, side, facts } = packet;
         let (slot, side) = (likely.0 as usize, *side);
-        let s = side.index();
         let Some(hot) = self.hot.get_mut(slot) else {
             return false;
         };
-        let (packets, bytes) = (hot.packets[s], hot.bytes[s]);
-        let Some(bytes) = bytes.checked_add(facts.ip_bytes) else {
+        let Some(counts) = hot.plain_counts(side, facts.ip_bytes, now, self.idle_min_ns) else {
             return false;
         };
-        // Neither the first of its side since a record, nor an overflow.
-        let only_counts = packets != 0 && packets != u16::MAX;
-        // A clock that was set back looks like a long time, too.
-        let is_fresh = now.wrapping_sub(hot.last_ns) < self.idle_min_ns;
-        if !(only_counts && is_fresh && gate.admits(hot, side) && hot.key.is(key)) {
+        if !(gate.admits(hot, side) && hot.key.is(key)) {
             return false;
         }
         if let TransportFacts::Tcp { flags, .. } = facts.transport {
@@ -64,13 +69,58 @@ impl FlowCache {
                 follow_sequence(&mut self.cold[slot], &segment);
             }
         }
-        hot.packets[s] = packets + 1;
-        hot.bytes[s] = bytes;
-        hot.last_ns = now;
+        hot.count_plain(side, counts, now);
         passed.packets += 1;
         passed.would_deny += u64::from(hot.pending_denies());
         passed.uncovered += u64::from(hot.is_uncovered());
         true
+    }
+
+    /// Counts a packet of a flow that the policy of the gate denies and that stays denied whatever the
+    /// packet says ([`FlowCache::make_denial_final`]), and tells whose denial it is: the packet is
+    /// dropped, and where `notes_drop`, that is counted in the flow. `None`, and nothing has changed,
+    /// wherever more is to be done, as with [`FlowCache::pass`].
+    ///
+    /// It does exactly what [`FlowCache::find`], [`FlowCache::account`], [`FlowCache::decision`],
+    /// [`FlowCache::note_drop`] and [`FlowCache::tell_denied`] would.
+    #[inline]
+    pub fn block(
+        &mut self,
+        gate: &Gate,
+        likely: LikelyEntry,
+        packet: &KeyedPacket,
+        now: u64,
+        notes_drop: bool,
+    ) -> Option<Blocked> {
+        let KeyedPacket { key, side, facts } = packet;
+        let slot = likely.0 as usize;
+        let hot = self.hot.get_mut(slot)?;
+        let counts = hot.plain_counts(*side, facts.ip_bytes, now, self.idle_min_ns)?;
+        if !(gate.refuses(hot, *side) && hot.key.is(key)) {
+            return None;
+        }
+        let cold = self.cold.get_mut(slot)?;
+        let is_plain = match facts.transport {
+            TransportFacts::Tcp { flags, .. } => {
+                let is_followed = self.options.tcp_quality && hot.is_established();
+                hot.expects(*side, flags) && !is_followed
+            }
+            _ => true,
+        };
+        if !(is_plain && cold.is_final(*side) && cold.has(Cold::DENIAL_TOLD)) {
+            return None;
+        }
+        let source = VerdictSource::from_byte(Packed::of(cold).enforced_source())?;
+        hot.count_plain(*side, counts, now);
+        if notes_drop {
+            cold.dropped_packets = cold.dropped_packets.wrapping_add(1);
+            cold.dropped_bytes = cold.dropped_bytes.wrapping_add(u64::from(facts.ip_bytes));
+        }
+        self.counters.packets_cached += 1;
+        Some(Blocked {
+            source,
+            uncovered: hot.is_uncovered(),
+        })
     }
 
     /// Takes what has passed into the cache's counters and clears it.

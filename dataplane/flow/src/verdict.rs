@@ -2,6 +2,7 @@
 
 use crate::cache::{FlowCache, FlowIndex};
 use crate::entry::{Cold, Hot, NO_PORT};
+use crate::key::Side;
 use crate::record::RecordSink;
 use abi::Reason;
 use abi::record::{FlowEndReason, RecordKind};
@@ -170,6 +171,21 @@ impl FlowCache {
         true
     }
 
+    /// Whether the flow's denial stands whatever its UDP or TCP packets from `side` say.
+    #[must_use]
+    pub fn is_denial_final(&self, index: FlowIndex, side: Side) -> bool {
+        self.slot(index)
+            .is_some_and(|slot| self.cold[slot].is_final(side))
+    }
+
+    /// Says that a denied flow stays denied whatever its UDP or TCP packets from `side` say: until it is
+    /// decided again, [`FlowCache::block`] may drop them.
+    pub fn make_denial_final(&mut self, index: FlowIndex, side: Side) {
+        if let Some(slot) = self.slot(index) {
+            self.cold[slot].more_bits |= Cold::FINAL_A << side as u8;
+        }
+    }
+
     /// Makes a decision of a superseded epoch undecided.
     pub(crate) fn expire_verdict(&mut self, slot: usize) {
         let hot = &mut self.hot[slot];
@@ -192,6 +208,7 @@ pub(crate) fn decide(hot: &mut Hot, cold: &mut Cold, epoch: u64, decision: &Deci
     cold.dst_identity = decision.dst_identity;
     cold.limit_index = decision.limit_index;
     cold.decision = Packed::new(decision).0;
+    cold.more_bits &= !Cold::FINAL;
     if decision.enforced.permits() {
         cold.bits &= !Cold::DENIAL_TOLD;
     }

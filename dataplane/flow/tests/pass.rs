@@ -1,10 +1,13 @@
-//! The straight path takes a packet that changes nothing about an allowed flow, and no other.
+//! The straight path takes a packet that changes nothing about an allowed flow, or about one whose denial is
+//! final, and no other.
 
 mod house;
 
-use abi::verdict::{Action, Coverage, Decision};
+use abi::Reason;
+use abi::verdict::{Action, Coverage, Decision, VerdictSource};
 use flow::{
-    FlowIndex, FlowKey, Gate, KeyedPacket, PacketFacts, Passed, Step, TcpFlags as T, Tuple, proto,
+    Blocked, FlowIndex, FlowKey, Gate, KeyedPacket, PacketFacts, Passed, Step, TcpFlags as T,
+    Tuple, proto,
 };
 use house::{House, SECOND, back, options, plain, segment, tuple};
 
@@ -198,4 +201,94 @@ fn what_the_pending_verdict_says_is_counted() {
             uncovered: 1
         }
     );
+}
+
+/// What is dropped straight; nothing is told, and no packet is lost count of.
+fn blocks(house: &mut House, tuple: Tuple, facts: &PacketFacts) -> Option<Blocked> {
+    let (key, side) = FlowKey::new(&tuple, 0);
+    let facts = *facts;
+    let packet = KeyedPacket { key, side, facts };
+    let hash = house.cache.hash(&key);
+    let likely = house.cache.prefetch_entry(hash, tuple.proto);
+    let (gate, now) = (Gate::new(EPOCH), house.now);
+    let before = house.cache.recount_packets();
+    let blocked = house.cache.block(&gate, likely, &packet, now, true);
+    let counted = house.cache.recount_packets() - before;
+    assert_eq!(counted, u64::from(blocked.is_some()));
+    assert_eq!(house.cache.packets_cached(), house.cache.recount_packets());
+    blocked
+}
+
+/// A UDP flow that both ends have spoken in, denied and told, and final for the first sender.
+fn denied(house: &mut House) -> (Tuple, FlowIndex) {
+    let t = udp(house);
+    let flow = house.find(t).unwrap();
+    decide(house, flow, Action::Deny);
+    let records = &mut house.records;
+    let mut sink = |r: &abi::FlowRecord| records.push(*r);
+    assert!(house.cache.tell_denied(flow, &mut sink));
+    for t in [t, back(t)] {
+        house.packet(t, &plain(60)).unwrap();
+        house.cache.note_drop(flow, 60, Reason::DeniedByRule);
+    }
+    let (_, side) = FlowKey::new(&t, 0);
+    assert!(!house.cache.is_denial_final(flow, side));
+    house.cache.make_denial_final(flow, side);
+    assert!(house.cache.is_denial_final(flow, side));
+    (t, flow)
+}
+
+#[test]
+fn a_side_whose_denial_is_final_is_dropped_and_counted() {
+    let mut house = House::new(&options(16, 0));
+    let (t, flow) = denied(&mut house);
+    let blocked = Blocked {
+        source: VerdictSource::NoPolicy,
+        uncovered: true,
+    };
+    for _ in 0..3 {
+        assert_eq!(blocks(&mut house, t, &plain(100)), Some(blocked));
+        assert_eq!(blocks(&mut house, back(t), &plain(100)), None);
+        assert!(!passes(&mut house, t, &plain(100)));
+    }
+    end(&mut house, flow);
+    let record = house.records.last().unwrap();
+    assert_eq!((record.packets_fwd, record.packets_rev), (4, 1));
+    assert_eq!((record.dropped_packets, record.dropped_bytes), (5, 420));
+    assert_eq!(record.drop_reason, Reason::DeniedByRule.byte());
+}
+
+#[test]
+fn a_denial_is_final_until_the_flow_is_decided_again() {
+    let mut house = House::new(&options(16, 0));
+    let (t, flow) = denied(&mut house);
+    house.now += 3600 * SECOND;
+    assert_eq!(blocks(&mut house, t, &plain(60)), None, "idle for an hour");
+    house.now -= 3600 * SECOND;
+    assert!(blocks(&mut house, t, &plain(60)).is_some());
+    let (_, side) = FlowKey::new(&t, 0);
+    for action in [Action::Deny, Action::Reject, Action::Limit, Action::Allow] {
+        decide(&mut house, flow, action);
+        assert!(!house.cache.is_denial_final(flow, side));
+        assert_eq!(blocks(&mut house, t, &plain(60)), None, "{action:?}");
+    }
+    decide(&mut house, flow, Action::Reject);
+    house.cache.make_denial_final(flow, side);
+    assert_eq!(
+        blocks(&mut house, t, &plain(60)),
+        None,
+        "its sender is told"
+    );
+}
+
+#[test]
+fn a_record_between_takes_the_next_packet_off_the_straight_path() {
+    let mut house = House::new(&options(16, 0));
+    let (t, flow) = denied(&mut house);
+    let records = &mut house.records;
+    let mut sink = |r: &abi::FlowRecord| records.push(*r);
+    assert!(house.cache.tell_update(flow, &mut sink));
+    assert_eq!(blocks(&mut house, t, &plain(60)), None);
+    house.packet(t, &plain(60)).unwrap();
+    assert!(blocks(&mut house, t, &plain(60)).is_some());
 }
