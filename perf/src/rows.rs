@@ -217,11 +217,19 @@ pub(crate) const ALL: &[Row] = &[
     },
     Row {
         name: "two-workers",
-        what: "two workers, each its own source",
+        what: "two workers, each its own source of 1k flows",
         unit: "x one",
         target: Target::AtLeast(1.9),
         profile: Profile::Full,
-        run: cores::two_workers,
+        run: |effort| cores::two_workers(effort, 1_000, 10),
+    },
+    Row {
+        name: "two-workers-100k",
+        what: "the same with 100k flows and 1,000 rules each, which share what lies behind their caches",
+        unit: "x one",
+        target: Target::Told,
+        profile: Profile::Full,
+        run: |effort| cores::two_workers(effort, 100_000, 1_000),
     },
     Row {
         name: "steered",

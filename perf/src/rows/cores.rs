@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 /// Beside it what two cores of this machine are worth to testpmd: the second shares its CPU with the
 /// main thread and the harness, and both share what lies behind their caches.
-pub(super) fn two_workers(effort: &Effort) -> Result<Outcome, String> {
+pub(super) fn two_workers(effort: &Effort, flows: u64, rules: u32) -> Result<Outcome, String> {
     let of = |peer, workers| Cell {
         cores: crate::side_by_side::cores(effort.core, workers),
-        ..cell(effort, peer, Traffic::established(100_000, true), 1_000)
+        ..cell(effort, peer, Traffic::established(flows, true), rules)
     };
     let pair = Pair::run(of(Peer::None, 2), of(Peer::None, 1))?;
     let mut outcome = pair.outcome(|run| run.rate, |two, one| two / one)?;

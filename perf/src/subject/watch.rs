@@ -25,6 +25,10 @@ const STEADY: Duration = Duration::from_secs(3);
 const TELLS_LONG: u64 = 4_000_000;
 /// How long a core may take to commit its counters, with room for a busy machine.
 const COMMIT: Duration = Duration::from_millis(300);
+/// How long the rings are left alone when nothing was in them: at first, and when nothing comes. They hold
+/// what a core can write in three times as long.
+const PAUSE_MIN: Duration = Duration::from_micros(500);
+const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// Records read at once.
 const BATCH_RECORDS: usize = 1024;
 
@@ -79,11 +83,16 @@ impl Drain {
         Ok(self.records > before)
     }
 
-    /// Drains until `until`.
+    /// Drains until `until`, the less often the longer nothing comes: with two workers one of them shares
+    /// its CPU with this thread.
     fn drain_until(&mut self, until: Instant) -> Result<(), String> {
+        let mut pause = PAUSE_MIN;
         while Instant::now() < until {
-            if !self.drain()? {
-                std::thread::sleep(Duration::from_micros(500));
+            if self.drain()? {
+                pause = PAUSE_MIN;
+            } else {
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(PAUSE_MAX);
             }
         }
         Ok(())
