@@ -90,3 +90,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_address_zero_is_what_it_is_beside_empty_slots_of_hosts() {
+    let zero = [0; 4];
+    for prefixes in [
+        &["10.1.2.3/32"][..],
+        &["0.0.0.0/32"],
+        &["0.0.0.0/32", "10.1.2.3/32", "0.0.0.1/32"],
+        &["0.0.0.0/9", "10.1.2.3/32"],
+        &["0.0.0.0/25", "10.1.2.3/32", "0.0.0.77/32"],
+        &["0.0.0.0/0", "0.0.0.0/32", "0.0.0.2/31"],
+    ] {
+        let mut text = String::new();
+        for (at, prefix) in prefixes.iter().enumerate() {
+            let _ = writeln!(
+                text,
+                "[[segment]]\nname = \"s{at}\"\naddresses = [\"{prefix}\"]\nmode = \"test\""
+            );
+        }
+        let image = image(&text);
+        for v4 in [
+            zero,
+            [0, 0, 0, 1],
+            [0, 0, 0, 2],
+            [0, 0, 0, 77],
+            [10, 1, 2, 3],
+            [0, 200, 0, 0],
+        ] {
+            let address = core::net::Ipv4Addr::from(v4).to_ipv6_mapped().octets();
+            let found: Vec<u32> = image.segments_of(image.identity(&address)).collect();
+            assert_eq!(
+                found,
+                reference::segments(&image, &address),
+                "{v4:?} in {prefixes:?}"
+            );
+        }
+    }
+}

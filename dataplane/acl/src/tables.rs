@@ -1,6 +1,6 @@
 //! The tables a core walks: aligned copies made once by `check`, and the walk itself.
 
-use abi::image::{PAIR_BLOCK, SERVICE_PAGE, V4_CHILD, V6_EMPTY, V6_PROBES_MAX};
+use abi::image::{PAIR_BLOCK, V4_CHILD, V6_EMPTY, V6_PROBES_MAX};
 use abi::image::{row_slot, v6_home, v6_masked};
 use abi::verdict::{Coverage, OnChange};
 use abi::{Action, Decision, Mode, VerdictSource};
@@ -29,6 +29,9 @@ const V4_MAPPED: u32 = 0xffff_0000;
 /// Entries of the IPv4 root once the first two levels of the trie are flattened into one.
 pub(crate) const V4_ROOT_ENTRIES: usize = 1 << 16;
 
+/// Entries of the service pages once the protocols' tables are flattened into one.
+pub(crate) const SERVICE_PAGES: usize = 1 << 16;
+
 /// Counts loads from the tables: nothing in production, a number in tests and benches.
 pub(crate) trait LoadCount {
     fn load(&mut self);
@@ -54,7 +57,8 @@ pub(crate) struct V6Entry {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Classes {
-    pub(crate) source: u32,
+    /// Where the pair entries of the source class begin.
+    pub(crate) source_row: u32,
     pub(crate) destination: u32,
 }
 
@@ -69,17 +73,26 @@ pub(crate) struct PairEntry {
 }
 
 impl PairEntry {
-    /// Where the row set of a column stands in the pair cells; `bit` is that of the column.
+    /// Where the row set of a column stands in the pair cells.
     #[inline(always)]
-    pub(crate) const fn cell(self, bit: u32) -> u32 {
-        let before = self.differ & bit.wrapping_sub(1);
-        let place = if self.differ & bit == 0 {
-            0
-        } else {
-            before.count_ones() + 1
-        };
+    pub(crate) const fn cell(self, column: u32) -> u32 {
+        // The column's own bit comes to the top, and those of the columns before it below. No branch: nobody can
+        // guess whether a pair differs.
+        const TOP: u32 = PAIR_BLOCK - 1;
+        let up_to = self.differ << (TOP ^ column);
+        let differs = ((up_to >> TOP) & 1).wrapping_neg();
+        let place = (count_ones(up_to & !(u32::MAX << TOP)) + 1) & differs;
         self.first.wrapping_add(place)
     }
+}
+
+/// How many bits are set in 15. Processors count in one instruction, but not all that this is built for have
+/// it; four copies, side by side, give each bit a digit of four bits, and a product adds the digits.
+#[inline(always)]
+const fn count_ones(bits: u32) -> u32 {
+    const ONES: u64 = 0x1111_1111_1111_1111;
+    let digits = (bits as u64).wrapping_mul(0x2000_4000_8001) & ONES;
+    (digits.wrapping_mul(ONES) >> 60) as u32
 }
 
 /// A class that no service has.
@@ -113,12 +126,12 @@ pub(crate) struct Hosts {
     pub(crate) slots: Box<[HostSlot]>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 pub(crate) struct HostSlot {
     pub(crate) address: u32,
-    /// Its identity plus 1; 0 where the slot is empty.
-    pub(crate) identity: u32,
+    /// Its identity. An empty slot is that of the address 0, and says of it what the trie's first level says.
+    pub(crate) entry: u32,
 }
 
 /// Bucket of a hash among so many.
@@ -140,21 +153,16 @@ pub(crate) const fn host_hash(address: u32) -> u64 {
 }
 
 impl Hosts {
-    /// Identity of an address, plus 1; 0 where it is not here.
+    /// The slot where an address stands if it is here.
     #[inline(always)]
-    pub(crate) fn find(&self, address: u32, loads: &mut impl LoadCount) -> u32 {
+    pub(crate) fn slot(&self, address: u32, loads: &mut impl LoadCount) -> Option<HostSlot> {
         let hash = host_hash(address);
         loads.load();
         let bucket = host_bucket(hash, self.displacements.len());
-        let Some(displacement) = self.displacements.get(bucket) else {
-            return 0;
-        };
+        let displacement = self.displacements.get(bucket)?;
         loads.load();
         let slot = host_slot(hash, *displacement, self.slots.len());
-        match self.slots.get(slot) {
-            Some(slot) if slot.address == address => slot.identity,
-            _ => 0,
-        }
+        self.slots.get(slot).copied()
     }
 }
 
@@ -177,15 +185,20 @@ pub(crate) struct Tables {
     pub(crate) v6_mask: u32,
     pub(crate) v6_default: u32,
     pub(crate) identities: Box<[Classes]>,
-    pub(crate) pair_stride: u32,
     pub(crate) pair_index: Box<[PairEntry]>,
     pub(crate) pair_cells: Box<[u32]>,
     pub(crate) row_sets: Box<[RowSetEntry]>,
     pub(crate) row_slots: Box<[SlotEntry]>,
     pub(crate) verdicts: Box<[Decision]>,
-    pub(crate) service_protos: Box<[u32; SERVICE_PAGE as usize]>,
-    pub(crate) service_pages: Box<[[u32; SERVICE_PAGE as usize]]>,
-    pub(crate) service_blocks: Box<[[u16; SERVICE_PAGE as usize]]>,
+    /// By protocol and upper byte of the key: where the block of the lower byte begins.
+    pub(crate) service_pages: Box<[u32; SERVICE_PAGES]>,
+    pub(crate) service_blocks: Box<[u16]>,
+}
+
+/// Protocol and key of a service in one number.
+#[inline(always)]
+pub(crate) const fn service_number(proto: u8, key: u16) -> u32 {
+    (proto as u32) << 16 | key as u32
 }
 
 /// One load. `check` has made `None` impossible; the caller fails closed all the same.
@@ -230,10 +243,11 @@ impl Tables {
 
     #[inline(always)]
     fn v4_identity(&self, address: u32, loads: &mut impl LoadCount) -> Option<u32> {
-        if let Some(identity) = self.v4_hosts.find(address, loads).checked_sub(1) {
-            return Some(identity);
-        }
-        let mut entry = get(&*self.v4_root, address >> 16, loads)?;
+        // A branch, other than with many at once: the trie is walked while the host's slot is on its way.
+        let mut entry = match self.v4_hosts.slot(address, loads) {
+            Some(slot) if slot.address == address => slot.entry,
+            _ => get(&*self.v4_root, address >> 16, loads)?,
+        };
         for shift in [8, 0] {
             if entry & V4_CHILD == 0 {
                 break;
@@ -284,37 +298,24 @@ impl Tables {
         None
     }
 
-    /// Class of a service: 3 loads.
+    /// Class of a service, by its [`service_number`]: 2 loads.
     #[inline(always)]
-    pub(crate) fn service_class(
-        &self,
-        proto: u8,
-        key: u16,
-        loads: &mut impl LoadCount,
-    ) -> Option<u32> {
-        let [page, low] = key.to_be_bytes();
-        let table = get(&*self.service_protos, u32::from(proto), loads)?;
-        loads.load();
-        let block = self.service_pages.get(table as usize)?[usize::from(page)];
-        loads.load();
-        let block = self.service_blocks.get(block as usize)?;
-        Some(u32::from(block[usize::from(low)]))
+    pub(crate) fn class_of(&self, service: u32, loads: &mut impl LoadCount) -> Option<u32> {
+        let block = get(&*self.service_pages, service >> 8, loads)?;
+        let class = get(&self.service_blocks, block | (service & 0xff), loads)?;
+        Some(u32::from(class))
     }
 
     /// What two identities meet in: pairs with the same number are decided alike about every service.
     pub(crate) fn cell(&self, src: u32, dst: u32) -> Option<u32> {
-        let source = self.identities.get(src as usize)?.source;
+        let source_row = self.identities.get(src as usize)?.source_row;
         let destination = self.identities.get(dst as usize)?.destination;
         let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
-        let entry = self
-            .pair_index
-            .get((source * self.pair_stride + block) as usize)?;
-        self.pair_cells
-            .get(entry.cell(1 << column) as usize)
-            .copied()
+        let entry = self.pair_index.get((source_row + block) as usize)?;
+        self.pair_cells.get(entry.cell(column) as usize).copied()
     }
 
-    /// Verdict row of two identities and a service, without the identities: 10 loads at most, whatever
+    /// Verdict row of two identities and a service, without the identities: 9 loads at most, whatever
     /// the policy.
     #[inline(always)]
     pub(crate) fn decide(
@@ -325,7 +326,7 @@ impl Tables {
         key: u16,
         loads: &mut impl LoadCount,
     ) -> Option<&Decision> {
-        let class = self.service_class(proto, key, loads)?;
+        let class = self.class_of(service_number(proto, key), loads)?;
         self.decide_class(src, dst, class, loads)
     }
 
@@ -338,11 +339,11 @@ impl Tables {
         class: u32,
         loads: &mut impl LoadCount,
     ) -> Option<&Decision> {
-        let source = get(&self.identities, src, loads)?.source;
+        let source_row = get(&self.identities, src, loads)?.source_row;
         let destination = get(&self.identities, dst, loads)?.destination;
         let (block, column) = (destination / PAIR_BLOCK, destination % PAIR_BLOCK);
-        let entry = get(&self.pair_index, source * self.pair_stride + block, loads)?;
-        let row_set = get(&self.pair_cells, entry.cell(1 << column), loads)?;
+        let entry = get(&self.pair_index, source_row + block, loads)?;
+        let row_set = get(&self.pair_cells, entry.cell(column), loads)?;
         loads.load();
         let set = self.row_sets.get(row_set as usize)?;
         let row = self.row_of(set, class, loads)?;
@@ -374,5 +375,31 @@ impl Tables {
         } else {
             set.default_row
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_are_counted_as_the_standard_library_counts_them() {
+        for bits in 0..1 << 15 {
+            assert_eq!(count_ones(bits), bits.count_ones());
+        }
+    }
+
+    #[test]
+    fn the_cell_of_a_column_is_behind_those_of_the_columns_before_it_that_differ() {
+        for differ in 0..1 << PAIR_BLOCK {
+            let entry = PairEntry { differ, first: 7 };
+            let mut behind = 0;
+            for column in 0..PAIR_BLOCK {
+                let differs = differ >> column & 1 == 1;
+                behind += u32::from(differs);
+                let place = if differs { behind } else { 0 };
+                assert_eq!(entry.cell(column), 7 + place, "{differ:#b}, {column}");
+            }
+        }
     }
 }

@@ -10,6 +10,12 @@ const BUCKET_HOSTS_MAX: usize = 32;
 /// Displacements tried for one bucket.
 const TRIES: u16 = 4096;
 
+/// A slot that nothing has been placed in: no identity is as large as this.
+const EMPTY: HostSlot = HostSlot {
+    address: 0,
+    entry: u32::MAX,
+};
+
 /// A table of these addresses and identities; none comes twice. A bucket for which no displacement
 /// is found is left out.
 ///
@@ -21,7 +27,7 @@ pub(super) fn table(hosts: Vec<(u32, u32)>) -> Hosts {
     let buckets = (slots / BUCKET_HOSTS).max(1);
     let mut table = Hosts {
         displacements: vec![0; buckets].into(),
-        slots: vec![HostSlot::default(); slots].into(),
+        slots: vec![EMPTY; slots].into(),
     };
     let mut keys: Vec<Key> = hosts
         .into_iter()
@@ -29,7 +35,7 @@ pub(super) fn table(hosts: Vec<(u32, u32)>) -> Hosts {
             let hash = host_hash(address);
             let slot = HostSlot {
                 address,
-                identity: identity + 1,
+                entry: identity,
             };
             (host_bucket(hash, buckets), hash, slot)
         })
@@ -48,6 +54,23 @@ pub(super) fn table(hosts: Vec<(u32, u32)>) -> Hosts {
 type Key = (usize, u64, HostSlot);
 
 impl Hosts {
+    /// Identity of an address, where it is here.
+    pub(super) fn find(&self, address: u32) -> Option<u32> {
+        let slot = self.slot(address, &mut ())?;
+        (slot.address == address && slot.entry != EMPTY.entry).then_some(slot.entry)
+    }
+
+    /// Lets empty slots say of the address 0 what is said of it where it is not here.
+    pub(super) fn fill(&mut self, of_zero: u32) {
+        for slot in self
+            .slots
+            .iter_mut()
+            .filter(|slot| slot.entry == EMPTY.entry)
+        {
+            slot.entry = of_zero;
+        }
+    }
+
     /// Places the keys of one bucket where the first displacement says that leaves them all free slots.
     fn place(&mut self, keys: &[Key]) {
         let count = self.slots.len();
@@ -62,7 +85,7 @@ impl Hosts {
         let fits = |displacement: &u16| {
             keys.iter().all(|(_, hash, _)| {
                 let slot = self.slots.get(host_slot(*hash, *displacement, count));
-                slot.is_some_and(|slot| slot.identity == 0)
+                slot.is_some_and(|slot| slot.entry == EMPTY.entry)
             })
         };
         let (Some(displacement), Some((bucket, ..))) = ((0..TRIES).find(fits), keys.first()) else {
@@ -89,14 +112,13 @@ mod tests {
             let address = |n: u32| 0x0a00_0000 | (n.wrapping_mul(0x009e_3779) & 0x00ff_ffff);
             let hosts: Vec<_> = (0..count).map(|n| (address(n), n)).collect();
             let table = table(hosts.clone());
-            let is_found =
-                |(host, identity): &&(u32, u32)| table.find(*host, &mut ()) == identity + 1;
+            let is_found = |(host, identity): &&(u32, u32)| table.find(*host) == Some(*identity);
             let found = hosts.iter().filter(is_found).count();
             assert!(found * 1000 >= hosts.len() * 995, "{found} of {count}");
             for n in count..count + 10_000 {
-                assert_eq!(table.find(address(n), &mut ()), 0);
+                assert_eq!(table.find(address(n)), None);
             }
-            assert_eq!(table.find(0, &mut ()), 0);
+            assert_eq!(table.find(0), None);
         }
     }
 
@@ -108,8 +130,8 @@ mod tests {
         let hosts: Vec<_> = crowd.map(|n| (n, n % 9)).collect();
         let table = table(hosts.clone());
         for (host, identity) in hosts {
-            let found = table.find(host, &mut ());
-            assert!(found == 0 || found == identity + 1);
+            let found = table.find(host);
+            assert!(found.is_none() || found == Some(identity));
         }
     }
 }

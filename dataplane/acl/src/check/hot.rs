@@ -4,7 +4,8 @@ use super::v4::V4Tables;
 use super::{At, Sections, numbered};
 use crate::error::ImageError;
 use crate::tables::{
-    Classes, FAIL_CLOSED, NO_CLASS, PairEntry, RowSetEntry, SlotEntry, Tables, V6Entry,
+    Classes, FAIL_CLOSED, NO_CLASS, PairEntry, RowSetEntry, SERVICE_PAGES, SlotEntry, Tables,
+    V6Entry,
 };
 use abi::image::{
     CANDIDATES_MAX, IdentityRow, NONE, PAIR_BLOCK, RowSet, RowSlot, RuleRow, SERVICE_PAGE, Section,
@@ -22,7 +23,7 @@ pub(super) fn check(sections: &Sections<'_>) -> Result<Tables, ImageError> {
     let verdicts = verdicts(sections)?;
     let (row_sets, row_slots) = row_sets(sections, &verdicts)?;
     let (pair_index, pair_cells) = pairs(sections)?;
-    let (service_protos, service_pages, service_blocks) = services(sections)?;
+    let (service_pages, service_blocks) = services(sections)?;
     let mut tables = Tables {
         v4_hosts: v4.hosts,
         v4_root: v4.root,
@@ -32,13 +33,11 @@ pub(super) fn check(sections: &Sections<'_>) -> Result<Tables, ImageError> {
         v6_mask: 0,
         v6_default: sections.header.v6_default_identity.get(),
         identities: identities(sections),
-        pair_stride: sections.header.pair_stride.get(),
         pair_index,
         pair_cells,
         row_sets,
         row_slots,
         verdicts,
-        service_protos,
         service_pages,
         service_blocks,
     };
@@ -181,8 +180,9 @@ fn v6(sections: &Sections<'_>, tables: &mut Tables) -> Result<(), ImageError> {
 }
 
 fn identities(sections: &Sections<'_>) -> Box<[Classes]> {
+    let stride = sections.header.pair_stride.get();
     let classes = |row: &IdentityRow| Classes {
-        source: row.source_class.get(),
+        source_row: row.source_class.get().wrapping_mul(stride),
         destination: row.destination_class.get(),
     };
     sections
@@ -305,8 +305,9 @@ fn row_sets(sections: &Sections<'_>, verdicts: &[Decision]) -> Result<RowTables,
 /// Entries of one page or one block.
 const PAGE: usize = SERVICE_PAGE as usize;
 
-type ServiceTables = (Box<[u32; PAGE]>, Box<[[u32; PAGE]]>, Box<[[u16; PAGE]]>);
+type ServiceTables = (Box<[u32; SERVICE_PAGES]>, Box<[u16]>);
 
+/// The tables of all protocols as one, and the blocks.
 fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
     let protos = indexes(
         sections,
@@ -314,11 +315,12 @@ fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
         Section::ServicePages,
         SERVICE_PAGE,
     )?;
-    let count = protos.len();
-    let protos = protos.try_into().map_err(|_| ImageError::SectionCount {
-        section: Section::ServiceProtos,
-        count,
-    })?;
+    if protos.len() != PAGE {
+        return Err(ImageError::SectionCount {
+            section: Section::ServiceProtos,
+            count: protos.len(),
+        });
+    }
     let pages = indexes(
         sections,
         Section::ServicePages,
@@ -333,10 +335,14 @@ fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
             sections.header.service_classes.get() as usize,
         )?;
     }
-    let (pages, _) = pages.as_chunks();
-    let blocks: Box<[u16]> = blocks.iter().map(|class| class.get()).collect();
-    let (blocks, _) = blocks.as_chunks();
-    Ok((protos, pages.into(), blocks.into()))
+    let (tables, _) = pages.as_chunks::<PAGE>();
+    let mut flat = Box::new([0; SERVICE_PAGES]);
+    let (of_protos, _) = flat.as_chunks_mut::<PAGE>();
+    for (own, table) in of_protos.iter_mut().zip(&protos) {
+        let table = tables.get(*table as usize).unwrap_or(&[0; PAGE]);
+        *own = table.map(|block| block * SERVICE_PAGE);
+    }
+    Ok((flat, blocks.iter().map(|class| class.get()).collect()))
 }
 
 fn verdicts(sections: &Sections<'_>) -> Result<Box<[Decision]>, ImageError> {

@@ -32,12 +32,12 @@ impl V4Tables {
         let sparse: Vec<Sparse<'_>> = last
             .filter_map(|(index, ((node, _), address))| Sparse::of(index, address, node))
             .collect();
-        let hosts = hosts::table(sparse.iter().flat_map(Sparse::hosts).collect());
+        let mut hosts = hosts::table(sparse.iter().flat_map(Sparse::hosts).collect());
         // What stands in the place of a node that has become one value. A host without a place in the
         // table stays in the trie, with its whole node.
         let mut instead: Vec<Option<u32>> = vec![None; nodes.len()];
         for sparse in &sparse {
-            let is_there = |(host, identity)| hosts.find(host, &mut ()) == identity + 1;
+            let is_there = |(host, identity)| hosts.find(host) == Some(identity);
             if let Some(instead) = instead.get_mut(sparse.index)
                 && sparse.hosts().all(is_there)
             {
@@ -45,6 +45,7 @@ impl V4Tables {
             }
         }
         let (root, nodes) = without(nodes, &instead);
+        hosts.fill(root[0]);
         Self { hosts, root, nodes }
     }
 }
