@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringfence_tests::capture::{below, is_ethernet};
+use ringfence_tests::capture::{below, is_replayed};
 use ringfence_tests::command::{run, words};
 use ringfence_tests::places::{binary, own_captures, traffic};
 use serde_json::Value;
@@ -302,7 +302,7 @@ fn shared_captures_are_decided_as_simulated() {
     };
     let captures: Vec<PathBuf> = below(&directory)
         .into_iter()
-        .filter(|p| is_ethernet(p))
+        .filter(|p| is_replayed(p))
         .collect();
     check_all(&captures);
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ringfence_tests::capture::{Key, below, is_ethernet};
+use ringfence_tests::capture::{Key, below, is_replayed};
 use ringfence_tests::command::{Outcome, run, words};
 use ringfence_tests::places::{binary, own_captures, root, traffic};
 use ringfence_tests::table::{self, Rows};
@@ -77,7 +77,7 @@ fn shared_captures_equal_their_truth() {
         );
         return;
     };
-    let report = compare_all(&directory, &captures(&directory, is_ethernet));
+    let report = compare_all(&directory, &captures(&directory, is_replayed));
     assert!(report.findings.is_empty(), "{}", report.findings.join("\n"));
 }
 
@@ -88,7 +88,7 @@ fn captures_of_other_link_types_are_refused_in_a_sentence() {
         captures.extend(
             below(&directory.join("captures"))
                 .into_iter()
-                .filter(|path| !is_ethernet(path)),
+                .filter(|path| !is_replayed(path)),
         );
     }
     let findings = Mutex::new(Vec::new());

@@ -2,6 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+/// Link types that are replayed, as capinfos names them.
+const REPLAYED: [&str; 8] = [
+    "ether",
+    "null",
+    "rawip",
+    "ppp",
+    "chdlc",
+    "linux-sll",
+    "linux-sll2",
+    "per-packet",
+];
+
 /// Which key a truth table has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -62,15 +74,17 @@ pub fn below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether the truth beside a capture says that its link type is Ethernet. Captures of our own,
-/// which have no `.truth.json`, always are.
+/// Whether the truth beside a capture says that its link type is one that is replayed. Captures of our
+/// own, which have no `.truth.json`, always are.
 #[must_use]
-pub fn is_ethernet(capture: &Path) -> bool {
+pub fn is_replayed(capture: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(beside(capture, ".truth.json")) else {
         return true;
     };
     let truth: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    truth["link_type"].as_str() == Some("ether")
+    truth["link_type"]
+        .as_str()
+        .is_some_and(|name| REPLAYED.contains(&name))
 }
 
 fn beside(capture: &Path, suffix: &str) -> PathBuf {

@@ -353,9 +353,12 @@ Examples:
         #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
         note: String,
     },
-    /// Policies judged beside the one in force, on the same flows
-    #[command(subcommand)]
-    Candidate(CandidateCommand),
+    /// Policies judged beside the one in force, on the same flows; alone: lists them
+    Candidate {
+        /// What to do
+        #[command(subcommand)]
+        command: Option<CandidateCommand>,
+    },
     /// Flows that a candidate decides otherwise, as they happen
     Watch(WatchArgs),
     /// The policy in force, or an earlier revision
@@ -471,7 +474,7 @@ Examples:
   ringfence replay capture.pcap --format tsv --out flows.tsv
   ringfence replay capture.pcap --ipfix 127.0.0.1:4739")]
 pub struct ReplayArgs {
-    /// Capture file: pcap or pcapng, Ethernet
+    /// Capture file: pcap or pcapng
     pub capture: PathBuf,
     /// Judge the flows by this policy
     #[arg(long, value_name = "FILE")]

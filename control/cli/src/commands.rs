@@ -277,7 +277,10 @@ impl Context {
             PolicyCommand::Apply { file, note, terms } => {
                 self.policy_apply(file, note, terms).await
             }
-            PolicyCommand::Candidate(command) => self.candidate(command).await,
+            PolicyCommand::Candidate { command } => {
+                self.candidate(command.unwrap_or(CandidateCommand::List))
+                    .await
+            }
             PolicyCommand::Watch(args) => self.watch_candidate(args).await,
             PolicyCommand::Confirm(args) => self.policy_confirm(args).await,
             PolicyCommand::Revert { note } => self.policy_revert(note).await,

@@ -45,6 +45,13 @@ pub enum PortSpecError {
     SamePort(String),
 }
 
+impl PortSpec {
+    /// Whether it is a capture that comes to its end.
+    pub(crate) fn is_read_once(&self) -> bool {
+        self.0.starts_with("pcap:") && !self.0.split(',').any(|part| part == "infinite")
+    }
+}
+
 impl fmt::Display for PortSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

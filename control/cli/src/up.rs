@@ -2,13 +2,15 @@
 //!
 //! Start: the policy is checked, then control, then the dataplane, then the policy applied. Stop: the
 //! dataplane first (it writes its last records), then control once it has collected them. Control
-//! may die and is started again; traffic does not notice. The dataplane's end is the end.
+//! may die and is started again; traffic does not notice. The dataplane's
+//! death is the end of all; where its captures have come to theirs, control stays and answers.
 
 mod timeouts;
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use api::policy::ApplyResult;
@@ -24,6 +26,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::page::{Page, Tone};
+use crate::port_spec::PortSpec;
 use crate::print;
 use crate::process::{Child, Environment, Logs, Programs, Signals};
 
@@ -219,6 +222,11 @@ fn overlay_dataplane(table: &mut Table, args: &UpArgs, run_dir: &Path) {
         lanes.push(Value::Table(entry));
     }
     table.insert("lane".to_owned(), Value::Array(lanes));
+    // A capture waits: for somebody to collect its records, and for the policy that it shall be judged by.
+    if args.lane.is_empty() && args.mirror.iter().all(PortSpec::is_read_once) {
+        configuration::set(table, "replay", "finish", true);
+        configuration::set(table, "replay", "wait_policy", args.policy.is_some());
+    }
 }
 
 /// Puts the command line on top of control's configuration.
@@ -368,7 +376,13 @@ impl Running {
             let pause = tokio::time::sleep(READY_INTERVAL);
             tokio::select! {
                 signal = signals.next() => return Ok(Waited::Stop(signal)),
-                _ = dataplane.wait() => return Err(dataplane.ended_error("before it was ready").into()),
+                // A short capture has been read before anybody asked.
+                ended = dataplane.wait() => {
+                    if !has_finished(&ended) {
+                        return Err(dataplane.ended_error("before it was ready").into());
+                    }
+                    return Ok(Waited::Ready);
+                }
                 _ = control.wait() => {
                     return Err(control.ended_error("while the dataplane was starting").into());
                 }
@@ -405,8 +419,11 @@ impl Running {
     async fn watch(&mut self, signals: &mut Signals) -> Result<Exit, CliError> {
         let mut restarts: Vec<Instant> = Vec::new();
         loop {
-            let Some(dataplane) = &mut self.dataplane else {
-                return Ok(Exit::Ok);
+            let dataplane_ended = async {
+                match &mut self.dataplane {
+                    Some(dataplane) => dataplane.wait().await,
+                    None => std::future::pending().await,
+                }
             };
             let control_ended = async {
                 match &mut self.control {
@@ -421,13 +438,16 @@ impl Running {
                     self.say(&format!("{signal}: stopping"));
                     return Ok(Exit::Ok);
                 }
-                ended = dataplane.wait() => {
-                    // Its own end without an error: a finite port came to its end.
-                    if ended.is_ok_and(|status| status.success()) {
-                        self.say("the dataplane process has finished");
-                        return Ok(Exit::Ok);
+                ended = dataplane_ended => {
+                    if let Some(dataplane) = self.dataplane.take()
+                        && !has_finished(&ended)
+                    {
+                        return Err(dataplane.ended_error("while it was running").into());
                     }
-                    return Err(dataplane.ended_error("while it was running").into());
+                    self.say(
+                        "the dataplane process has come to the end of its captures; the control process stays and \
+                         answers; Ctrl-C stops",
+                    );
                 }
                 () = control_ended => {
                     let now = Instant::now();
@@ -486,20 +506,22 @@ impl Running {
     }
 }
 
+/// Its own end without an error: what it reads once has come to its end.
+fn has_finished(ended: &std::io::Result<ExitStatus>) -> bool {
+    ended.as_ref().is_ok_and(ExitStatus::success)
+}
+
 async fn stop_in_order(
     control: Option<Child>,
     dataplane: Option<Child>,
     client: &Client,
     output: Output,
 ) -> Result<(), CliError> {
-    let had_dataplane = dataplane.is_some();
     if let Some(dataplane) = dataplane {
         stop_one(dataplane, output).await?;
     }
     if let Some(control) = control {
-        if had_dataplane {
-            wait_drained(client).await;
-        }
+        wait_drained(client).await;
         stop_one(control, output).await?;
     }
     Ok(())

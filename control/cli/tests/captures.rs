@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use cli::replay::capture::{Capture, CaptureError, Refused, inspect};
+use cli::replay::capture::{Capture, CaptureError, PassedOver, Refused, inspect};
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
@@ -158,21 +158,60 @@ fn what_is_no_capture_says_what_it_is_and_what_to_do() {
 }
 
 #[test]
-fn another_link_type_is_named() {
+fn a_link_type_that_is_not_replayed_is_named() {
     let mut radio = pcap();
     radio[20] = 127;
     let expected = "capture FILE has link type 127 (802.11 with radiotap header); ringfence replays \
-                    Ethernet (link type 1) only";
+                    Ethernet, Linux cooked, raw IP, BSD loopback, PPP and Cisco HDLC";
     assert_eq!(said(&radio), expected);
-    let radio = [section(), interface(127, 0)].concat();
+    let mut radio = pcapng();
+    let at = section().len() + 8;
+    radio[at..at + 2].copy_from_slice(&127_u16.to_be_bytes());
     assert_eq!(said(&radio), expected);
 }
 
 #[test]
-fn interfaces_of_other_kinds_behind_frames_end_the_reading() {
+fn links_that_are_replayed_become_ethernet() {
+    for link_type in [0, 9, 12, 50, 51, 101, 104, 108, 113, 228, 229] {
+        let mut other = pcap();
+        other[20] = link_type;
+        let capture = inspect_bytes(&other).expect("a capture");
+        assert_eq!(
+            (capture.frames, capture.refused),
+            (2, Some(Refused::OtherLink))
+        );
+    }
+}
+
+#[test]
+fn frames_of_links_that_are_not_replayed_are_passed_over_beside_others() {
+    let frame = |number: u32| {
+        let mut body = number.to_be_bytes().to_vec();
+        body.extend([0; 8]);
+        body.extend(4_u32.to_be_bytes().repeat(2));
+        body.extend([0xaa; 4]);
+        block(6, &body)
+    };
     let mut file = pcapng();
-    file.extend(interface(113, 65_535));
-    assert!(said(&file).contains("cut after frame 2: an interface of link type 113 (Linux cooked"));
+    file.extend([interface(249, 65_535), frame(1), frame(0), frame(1)].concat());
+    let capture = inspect_bytes(&file).expect("a capture");
+    let passed_over = PassedOver {
+        frames: 2,
+        link_type: 249,
+    };
+    assert_eq!(
+        (capture.frames, capture.cut, capture.passed_over),
+        (3, None, Some(passed_over))
+    );
+    // An interface that no frame names is no reason to refuse, nor one of another snapshot length.
+    let mut file = pcapng();
+    file.extend(interface(127, 65_535));
+    assert!(
+        inspect_bytes(&file)
+            .expect("a capture")
+            .passed_over
+            .is_none()
+    );
     let mut file = pcapng();
     file.extend(interface(1, 96));
     let capture = inspect_bytes(&file).expect("a capture");
@@ -180,6 +219,22 @@ fn interfaces_of_other_kinds_behind_frames_end_the_reading() {
         (capture.frames, capture.cut, capture.refused),
         (2, None, Some(Refused::MixedSnapshots))
     );
+}
+
+#[test]
+fn the_flows_of_a_pcapng_file_are_counted_by_their_ends() {
+    let mut frame = vec![0; 12];
+    frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 53, 0, 8, 0, 0]);
+    let length = u32::try_from(frame.len()).expect("a short frame");
+    let mut body = vec![0; 12];
+    body.extend(length.to_be_bytes().repeat(2));
+    body.extend(frame);
+    let mut file = [section(), interface(1, 65_535)].concat();
+    file.extend(block(6, &[&body[..], &[0; 2]].concat()).repeat(1_000));
+    let capture = inspect_bytes(&file).expect("a capture");
+    assert_eq!((capture.frames, capture.fragments_max), (1_000, 0));
+    assert!(capture.flows_max < 20, "{}", capture.flows_max);
 }
 
 #[test]

@@ -248,6 +248,10 @@ fn ports_are_believed_unless_only_the_responder_spoke() {
         only(&simulate(SHOP, &[by_ports(0)])).doubts,
         [Doubt::Direction]
     );
+    // Two flows told together, and one packet from the initiator: in one of them only the responder spoke.
+    let mut two = by_ports(1);
+    two.sums.flows = 2;
+    assert_eq!(only(&simulate(SHOP, &[two])).doubts, [Doubt::Direction]);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::distinct::{Distinct, FIRST_BYTES};
+use super::distinct::{Distinct, LINK_FIRST_BYTES};
+use super::ethernet::{LINK_TYPE_ETHERNET, is_replayed};
 use super::link_type::link_type_name;
 use super::pcapng;
 
@@ -19,8 +20,6 @@ use super::pcapng;
 pub(super) const FRAME_BYTES_MAX: u32 = 262_144;
 /// Minor part of the pcap format's last number, 2.4.
 pub(super) const PCAP_MINOR_LAST: u16 = 4;
-/// LINKTYPE_ETHERNET of the tcpdump.org registry.
-pub(super) const LINK_TYPE_ETHERNET: u16 = 1;
 
 /// What a walk over a capture found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +34,39 @@ pub struct Capture {
     pub fragments_max: u64,
     /// Where and why reading ends before the end of the file.
     pub cut: Option<Cut>,
-    /// Why libpcap refuses the file although it can be read, see [`super::rewrite`].
+    /// Frames of interfaces whose link type is not replayed, beside others in the same file.
+    pub passed_over: Option<PassedOver>,
+    /// Why net_pcap does not read the file as it is although it can be read, see [`super::rewrite`].
     pub refused: Option<Refused>,
+}
+
+/// Frames that are not replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// How many.
+    pub frames: u64,
+    /// Link type of the first of them.
+    pub link_type: u16,
+}
+
+impl Capture {
+    /// What of a file is not replayed, in sentences.
+    pub(super) fn warnings(&self, path: &Path) -> Vec<String> {
+        let path = path.display();
+        let passed_over = self.passed_over.map(|PassedOver { frames, link_type }| {
+            format!(
+                "{path}: frames of link type {link_type} ({}), {frames} in all, are passed over; {REPLAYED}",
+                link_type_name(link_type)
+            )
+        });
+        let cut = self.cut.as_ref().map(|cut| {
+            format!(
+                "{path} is damaged behind frame {}: {}; the flows are those of the frames before",
+                cut.after_frame, cut.reason
+            )
+        });
+        passed_over.into_iter().chain(cut).collect()
+    }
 }
 
 impl Capture {
@@ -47,14 +77,20 @@ impl Capture {
     }
 }
 
-/// What libpcap refuses and other readers do not.
+/// What libpcap or net_pcap refuses and other readers do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
+    /// Another link type than Ethernet, whose frames become Ethernet frames.
+    OtherLink,
     /// pcapng: interfaces have different snapshot lengths.
     MixedSnapshots,
     /// pcap: the minor part of the format's number is above 4, the last there is.
     UnknownMinor,
 }
+
+/// Which link types are, for messages.
+const REPLAYED: &str =
+    "ringfence replays Ethernet, Linux cooked, raw IP, BSD loopback, PPP and Cisco HDLC";
 
 /// The place from which on a capture cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,10 +148,9 @@ pub enum CaptureError {
         /// How to make a capture of it, starting with its own separator; may be empty.
         advice: &'static str,
     },
-    /// Not Ethernet.
-    #[error("capture {path} has link type {link_type} ({name}); ringfence replays Ethernet \
-             (link type 1) only", path = path.display())]
-    NotEthernet {
+    /// Neither Ethernet nor a link whose frames are replayed as Ethernet frames.
+    #[error("capture {path} has link type {link_type} ({name}); {REPLAYED}", path = path.display())]
+    OtherLink {
         /// The file.
         path: PathBuf,
         /// Number in the tcpdump.org registry.
@@ -165,7 +200,7 @@ pub fn inspect(path: &Path) -> Result<Capture, CaptureError> {
             found,
             advice,
         },
-        Stop::NotEthernet(link_type) => CaptureError::NotEthernet {
+        Stop::OtherLink(link_type) => CaptureError::OtherLink {
             path: path.to_owned(),
             link_type,
             name: link_type_name(link_type),
@@ -192,7 +227,7 @@ pub fn inspect(path: &Path) -> Result<Capture, CaptureError> {
 pub(super) enum Stop {
     Io(io::Error),
     NotACapture { found: String, advice: &'static str },
-    NotEthernet(u16),
+    OtherLink(u16),
 }
 
 impl From<io::Error> for Stop {
@@ -277,12 +312,9 @@ fn walk<R: BufRead>(source: &mut Source<R>) -> Result<Capture, Stop> {
         );
         return Err(Stop::NotACapture { found, advice: "" });
     }
-    let record_bytes = |modified| if modified { 24 } else { 16 };
     match u32::from_le_bytes(magic) {
-        0xa1b2_c3d4 | 0xa1b2_3c4d => walk_pcap(source, Order::Little, record_bytes(false)),
-        0xd4c3_b2a1 | 0x4d3c_b2a1 => walk_pcap(source, Order::Big, record_bytes(false)),
-        0xa1b2_cd34 => walk_pcap(source, Order::Little, record_bytes(true)),
-        0x34cd_b2a1 => walk_pcap(source, Order::Big, record_bytes(true)),
+        0xa1b2_c3d4 | 0xa1b2_3c4d | 0xa1b2_cd34 => walk_pcap(source, Order::Little, magic),
+        0xd4c3_b2a1 | 0x4d3c_b2a1 | 0x34cd_b2a1 => walk_pcap(source, Order::Big, magic),
         pcapng::BLOCK_SECTION => pcapng::walk(source),
         _ => Err(not_a_capture(magic)),
     }
@@ -315,45 +347,23 @@ fn not_a_capture(magic: [u8; 4]) -> Stop {
 fn walk_pcap<R: BufRead>(
     source: &mut Source<R>,
     order: Order,
-    record_bytes: usize,
+    magic: [u8; 4],
 ) -> Result<Capture, Stop> {
     let mut header = [0; 20];
     if let Err(count) = source.take(&mut header)? {
         let found = format!("its pcap header is cut after {} of 24 bytes", count + 4);
         return Err(Stop::NotACapture { found, advice: "" });
     }
-    let (major, minor) = (order.u16(&header[0..2]), order.u16(&header[2..4]));
-    if major != 2 && major != 543 {
-        let found = format!("its pcap header says version {major}, and only version 2 is known");
-        return Err(Stop::NotACapture { found, advice: "" });
+    let record = Record::new(order, magic, &header)?;
+    if !is_replayed(record.link_type) {
+        return Err(Stop::OtherLink(record.link_type));
     }
-    // The upper half holds the FCS length, not the link type.
-    let [low, high, ..] = order.u32(&header[16..20]).to_le_bytes();
-    let link_type = u16::from_le_bytes([low, high]);
-    if link_type != LINK_TYPE_ETHERNET {
-        return Err(Stop::NotEthernet(link_type));
-    }
-    // Writers before 2.3 stored the two lengths the other way round; those of 2.3 either way.
-    let swapped = if major == 543 || minor < 3 {
-        Swapped::Yes
-    } else {
-        Swapped::No
-    };
-    let record = Record {
-        order,
-        bytes: record_bytes,
-        swapped: if major == 2 && minor == 3 {
-            Swapped::Maybe
-        } else {
-            swapped
-        },
-    };
     let mut frames = 0;
     let mut distinct = Distinct::new();
     let cut = loop {
         match walk_pcap_record(source, &record, &mut distinct)? {
             Step::Frame => frames += 1,
-            Step::Other => {}
+            Step::PassedOver(_) | Step::Other => {}
             Step::End => break None,
             Step::Cut(reason) => {
                 break Some(Cut {
@@ -363,13 +373,15 @@ fn walk_pcap<R: BufRead>(
             }
         }
     };
+    let other_link = (record.link_type != LINK_TYPE_ETHERNET).then_some(Refused::OtherLink);
     Ok(Capture {
         format: "pcap",
         frames,
         flows_max: distinct.flows(),
         fragments_max: distinct.fragments(),
         cut,
-        refused: (major == 2 && minor > PCAP_MINOR_LAST).then_some(Refused::UnknownMinor),
+        passed_over: None,
+        refused: other_link.or(record.is_of_unknown_minor.then_some(Refused::UnknownMinor)),
     })
 }
 
@@ -382,22 +394,55 @@ enum Swapped {
 }
 
 /// Layout of a pcap file's frame headers.
-struct Record {
-    order: Order,
-    bytes: usize,
+pub(super) struct Record {
+    pub(super) order: Order,
+    /// Bytes of a frame's header: 16, or 24 in Kuznetzov's variant.
+    pub(super) bytes: usize,
+    /// Nanoseconds in the second field of a time stamp.
+    pub(super) fraction_ns: u32,
+    pub(super) link_type: u16,
+    is_of_unknown_minor: bool,
     swapped: Swapped,
 }
 
 impl Record {
-    fn captured(&self, header: &[u8]) -> u32 {
+    /// By the file's magic number and the rest of its header.
+    pub(super) fn new(order: Order, magic: [u8; 4], header: &[u8; 20]) -> Result<Self, Stop> {
+        let (major, minor) = (order.u16(&header[0..2]), order.u16(&header[2..4]));
+        if major != 2 && major != 543 {
+            let found =
+                format!("its pcap header says version {major}, and only version 2 is known");
+            return Err(Stop::NotACapture { found, advice: "" });
+        }
+        // The upper half holds the FCS length, not the link type.
+        let [low, high, ..] = order.u32(&header[16..20]).to_le_bytes();
+        // Writers before 2.3 stored the two lengths the other way round; those of 2.3 either way.
+        let swapped = match (major, minor) {
+            (2, 3) => Swapped::Maybe,
+            (2, 4..) => Swapped::No,
+            _ => Swapped::Yes,
+        };
+        let magic = order.u32(&magic);
+        Ok(Self {
+            order,
+            bytes: if magic == 0xa1b2_cd34 { 24 } else { 16 },
+            fraction_ns: if magic == 0xa1b2_3c4d { 1 } else { 1_000 },
+            link_type: u16::from_le_bytes([low, high]),
+            is_of_unknown_minor: major == 2 && minor > PCAP_MINOR_LAST,
+            swapped,
+        })
+    }
+
+    /// Bytes of a frame that are in the file, and that it had.
+    pub(super) fn lengths(&self, header: &[u8]) -> (u32, u32) {
         let (first, second) = (
             self.order.u32(&header[8..12]),
             self.order.u32(&header[12..16]),
         );
         match self.swapped {
-            Swapped::No => first,
-            Swapped::Yes => second,
-            Swapped::Maybe => first.min(second),
+            Swapped::No => (first, second),
+            Swapped::Yes => (second, first),
+            Swapped::Maybe => (first.min(second), first.max(second)),
         }
     }
 }
@@ -405,6 +450,8 @@ impl Record {
 /// What one record or block of a capture turned out to be.
 pub(super) enum Step {
     Frame,
+    /// A frame of a link type that is not replayed.
+    PassedOver(u16),
     Other,
     End,
     Cut(String),
@@ -426,7 +473,7 @@ fn walk_pcap_record<R: BufRead>(
             )));
         }
     }
-    let captured = record.captured(&header);
+    let (captured, _) = record.lengths(&header);
     if captured > FRAME_BYTES_MAX {
         return Ok(Step::Cut(format!(
             "the next frame header claims {captured} bytes, more than the {FRAME_BYTES_MAX} of \
@@ -438,13 +485,16 @@ fn walk_pcap_record<R: BufRead>(
             "the file ends {count} bytes into a frame of {captured}"
         )))
     };
-    let (mut first, bytes) = ([0; FIRST_BYTES], FIRST_BYTES.min(captured as usize));
+    let (mut first, bytes) = (
+        [0; LINK_FIRST_BYTES],
+        LINK_FIRST_BYTES.min(captured as usize),
+    );
     if let Err(count) = source.take(&mut first[..bytes])? {
         return cut(count as u64);
     }
     if let Err(count) = source.skip(u64::from(captured) - bytes as u64)? {
         return cut(bytes as u64 + count);
     }
-    distinct.add(&first, bytes);
+    distinct.add_frame(record.link_type, &first[..bytes], captured);
     Ok(Step::Frame)
 }

@@ -10,8 +10,12 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use super::ethernet::{HEADER_BYTES, LINK_HEADER_BYTES_MAX, LINK_TYPE_ETHERNET, ethernet};
+
 /// First bytes of a frame that are looked at: Ethernet, IPv6, ports.
-pub(super) const FIRST_BYTES: usize = 58;
+const FIRST_BYTES: usize = 58;
+/// First bytes of a frame of any link that tell as much.
+pub(super) const LINK_FIRST_BYTES: usize = FIRST_BYTES - HEADER_BYTES + LINK_HEADER_BYTES_MAX;
 /// Bits of the table, 512 KiB: it stays in a cache.
 const BITS: usize = 1 << 22;
 /// Bits that may be set before nothing can be told any more.
@@ -47,8 +51,21 @@ impl Distinct {
         }
     }
 
-    /// Looks at the first bytes of a frame, of which so many are in the capture.
-    pub(super) fn add(&mut self, frame: &[u8; FIRST_BYTES], bytes: usize) {
+    /// Looks at the first bytes of a frame of that link, of which so many are in the capture.
+    pub(super) fn add_frame(&mut self, link_type: u16, first: &[u8], captured: u32) {
+        let (mut frame, mut at, mut rest) = ([0; FIRST_BYTES], 0, first);
+        if link_type != LINK_TYPE_ETHERNET {
+            let ethernet = ethernet(link_type, first, captured);
+            frame[..HEADER_BYTES].copy_from_slice(&ethernet.header);
+            (at, rest) = (HEADER_BYTES, &first[ethernet.skipped..]);
+        }
+        let bytes = rest.len().min(FIRST_BYTES - at);
+        frame[at..at + bytes].copy_from_slice(&rest[..bytes]);
+        self.add(&frame, at + bytes);
+    }
+
+    /// Looks at the first bytes of an Ethernet frame, of which so many are in the capture.
+    fn add(&mut self, frame: &[u8; FIRST_BYTES], bytes: usize) {
         self.frames += 1;
         let Some(ends) = self.ends(frame, bytes) else {
             self.other += 1;

@@ -6,6 +6,7 @@
 
 pub mod capture;
 mod distinct;
+mod ethernet;
 mod link_type;
 mod pcapng;
 mod report;
@@ -17,7 +18,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-pub use capture::{Capture, CaptureError, Cut, Refused};
+pub use capture::{Capture, CaptureError, Cut, PassedOver, Refused};
 pub use report::{Summary, order, summary};
 pub use run::{Judged, Replayed, WouldDrop};
 pub use workspace::WorkspaceError;
@@ -108,13 +109,8 @@ pub(crate) async fn replay(
     let Some(result) = replayed.take() else {
         return Ok(Exit::No);
     };
-    if let Some(cut) = &capture.cut {
-        output.warning(&format!(
-            "{} is damaged behind frame {}: {}; the flows are those of the frames before",
-            args.capture.display(),
-            cut.after_frame,
-            cut.reason
-        ));
+    for warning in capture.warnings(&args.capture) {
+        output.warning(&warning);
     }
     let format = args
         .format
@@ -165,13 +161,8 @@ pub(crate) async fn record<T>(
     // The processes end before their directory goes.
     run.end().await;
     drop(workspace);
-    if let Some(cut) = &inspected.cut {
-        output.warning(&format!(
-            "{} is damaged behind frame {}: {}; its flows are those of the frames before",
-            capture.display(),
-            cut.after_frame,
-            cut.reason
-        ));
+    for warning in inspected.warnings(capture) {
+        output.warning(&warning);
     }
     match asked {
         Some(answer) => answer,

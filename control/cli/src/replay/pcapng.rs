@@ -3,12 +3,15 @@
 use std::io::{self, BufRead};
 
 use super::capture::{
-    Capture, Cut, FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order, Refused, Source, Step, Stop,
+    Capture, Cut, FRAME_BYTES_MAX, Order, PassedOver, Refused, Source, Step, Stop,
 };
-use super::link_type::link_type_name;
+use super::distinct::{Distinct, LINK_FIRST_BYTES};
+use super::ethernet::{LINK_TYPE_ETHERNET, is_replayed};
 
 /// libpcap's limit for one pcapng block, bytes (`INITIAL_MAX_BLOCKSIZE`).
 const BLOCK_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// What stands before a frame in its block.
+const FIXED_BYTES: usize = 20;
 pub(super) const BLOCK_SECTION: u32 = 0x0a0d_0d0a;
 pub(super) const BLOCK_INTERFACE: u32 = 1;
 pub(super) const BLOCK_PACKET: u32 = 2;
@@ -18,11 +21,15 @@ pub(super) const BLOCK_ENHANCED_PACKET: u32 = 6;
 /// State of a pcapng walk within one section.
 struct Section {
     order: Order,
-    interfaces: u32,
+    /// Link type of each interface.
+    interfaces: Vec<u16>,
     /// Snapshot length of the section's first interface.
     snapshot: Option<u32>,
     /// Whether an interface has another than the first of the file.
     mixed_snapshots: bool,
+    /// Whether an interface is not of Ethernet.
+    other_links: bool,
+    distinct: Distinct,
 }
 
 /// The pcapng file format (draft-ietf-opsawg-pcapng), as libpcap reads it.
@@ -33,14 +40,23 @@ pub(super) fn walk<R: BufRead>(source: &mut Source<R>) -> Result<Capture, Stop> 
     };
     let mut section = Section {
         order,
-        interfaces: 0,
+        interfaces: Vec::new(),
         snapshot: None,
         mixed_snapshots: false,
+        other_links: false,
+        distinct: Distinct::new(),
     };
-    let mut frames = 0;
+    let (mut frames, mut passed_over) = (0, None);
     let cut = loop {
-        match walk_block(source, &mut section, frames)? {
+        match walk_block(source, &mut section)? {
             Step::Frame => frames += 1,
+            Step::PassedOver(link_type) => {
+                let first = PassedOver {
+                    frames: 0,
+                    link_type,
+                };
+                passed_over.get_or_insert(first).frames += 1;
+            }
             Step::Other => {}
             Step::End => break None,
             Step::Cut(reason) => {
@@ -51,14 +67,18 @@ pub(super) fn walk<R: BufRead>(source: &mut Source<R>) -> Result<Capture, Stop> 
             }
         }
     };
+    if let (0, Some(PassedOver { link_type, .. })) = (frames, passed_over) {
+        return Err(Stop::OtherLink(link_type));
+    }
+    let other_link = section.other_links.then_some(Refused::OtherLink);
     Ok(Capture {
         format: "pcapng",
         frames,
-        // Every frame may begin a flow, and be a fragment.
-        flows_max: frames,
-        fragments_max: frames,
+        flows_max: section.distinct.flows(),
+        fragments_max: section.distinct.fragments(),
         cut,
-        refused: section.mixed_snapshots.then_some(Refused::MixedSnapshots),
+        passed_over,
+        refused: other_link.or(section.mixed_snapshots.then_some(Refused::MixedSnapshots)),
     })
 }
 
@@ -95,11 +115,7 @@ fn section_header<R: BufRead>(
     })
 }
 
-fn walk_block<R: BufRead>(
-    source: &mut Source<R>,
-    section: &mut Section,
-    frames: u64,
-) -> Result<Step, Stop> {
+fn walk_block<R: BufRead>(source: &mut Source<R>, section: &mut Section) -> Result<Step, Stop> {
     let mut kind = [0; 4];
     match source.take(&mut kind)? {
         Ok(()) => {}
@@ -110,7 +126,7 @@ fn walk_block<R: BufRead>(
     if kind == BLOCK_SECTION {
         return Ok(match section_header(source, Some(section.order))? {
             Ok(_) => {
-                section.interfaces = 0;
+                section.interfaces.clear();
                 Step::Other
             }
             Err(reason) => Step::Cut(reason),
@@ -127,7 +143,7 @@ fn walk_block<R: BufRead>(
         )));
     }
     let body_bytes = length - 12;
-    let mut fixed = [0; 20];
+    let mut fixed = [0; FIXED_BYTES + LINK_FIRST_BYTES];
     let fixed_bytes = fixed.len().min(body_bytes as usize);
     if source.take(&mut fixed[..fixed_bytes])?.is_err()
         || source
@@ -149,82 +165,79 @@ fn walk_block<R: BufRead>(
             "a block's two length fields contradict each other".to_owned(),
         ));
     }
-    judge_block(kind, &fixed[..fixed_bytes], body_bytes, section, frames)
+    Ok(judge_block(
+        kind,
+        &fixed[..fixed_bytes],
+        body_bytes,
+        section,
+    ))
 }
 
 /// Decides what a whole block means; `fixed` are the first bytes of its body.
-fn judge_block(
-    kind: u32,
-    fixed: &[u8],
-    body_bytes: u32,
-    section: &mut Section,
-    frames: u64,
-) -> Result<Step, Stop> {
+fn judge_block(kind: u32, fixed: &[u8], body_bytes: u32, section: &mut Section) -> Step {
     let order = section.order;
-    let too_short = || {
-        Ok(Step::Cut(
-            "a block is shorter than its fixed fields".to_owned(),
-        ))
-    };
+    let too_short = || Step::Cut("a block is shorter than its fixed fields".to_owned());
     match kind {
         BLOCK_INTERFACE if fixed.len() < 8 => too_short(),
-        BLOCK_INTERFACE => interface_block(fixed, section, frames),
-        BLOCK_ENHANCED_PACKET | BLOCK_PACKET if fixed.len() < 20 => too_short(),
+        BLOCK_INTERFACE => interface_block(fixed, section),
+        BLOCK_ENHANCED_PACKET | BLOCK_PACKET if fixed.len() < FIXED_BYTES => too_short(),
         BLOCK_ENHANCED_PACKET | BLOCK_PACKET => {
             let interface = if kind == BLOCK_PACKET {
                 u32::from(order.u16(&fixed[0..2]))
             } else {
                 order.u32(&fixed[0..4])
             };
-            Ok(packet_step(
-                interface,
-                order.u32(&fixed[12..16]),
-                body_bytes - 20,
-                section,
-            ))
+            let captured = order.u32(&fixed[12..16]);
+            let room = body_bytes - 20;
+            packet_step(interface, captured, room, &fixed[FIXED_BYTES..], section)
         }
         BLOCK_SIMPLE_PACKET if fixed.len() < 4 => too_short(),
         BLOCK_SIMPLE_PACKET => {
             let on_wire = order.u32(&fixed[0..4]);
             let captured = on_wire.min(section.snapshot.unwrap_or(FRAME_BYTES_MAX));
-            Ok(packet_step(0, captured, body_bytes - 4, section))
+            packet_step(0, captured, body_bytes - 4, &fixed[4..], section)
         }
-        _ => Ok(Step::Other),
+        _ => Step::Other,
     }
 }
 
-fn interface_block(fixed: &[u8], section: &mut Section, frames: u64) -> Result<Step, Stop> {
+fn interface_block(fixed: &[u8], section: &mut Section) -> Step {
     let link_type = section.order.u16(&fixed[0..2]);
     let snapshot = match section.order.u32(&fixed[4..8]) {
         0 | 0x8000_0000.. => FRAME_BYTES_MAX,
         stated => stated,
     };
-    if link_type != LINK_TYPE_ETHERNET {
-        if frames == 0 {
-            return Err(Stop::NotEthernet(link_type));
-        }
-        return Ok(Step::Cut(format!(
-            "an interface of link type {link_type} ({}) begins, and the capture began with \
-             Ethernet; split it with `editcap`",
-            link_type_name(link_type)
-        )));
-    }
+    section.interfaces.push(link_type);
+    section.other_links |= link_type != LINK_TYPE_ETHERNET;
     let first = *section.snapshot.get_or_insert(snapshot);
     section.mixed_snapshots |= first != snapshot;
-    section.interfaces += 1;
-    Ok(Step::Other)
+    Step::Other
 }
 
-fn packet_step(interface: u32, captured: u32, room_bytes: u32, section: &Section) -> Step {
-    if interface >= section.interfaces {
+/// A frame; `first` are its first bytes, and what fills the block behind it.
+fn packet_step(
+    interface: u32,
+    captured: u32,
+    room_bytes: u32,
+    first: &[u8],
+    section: &mut Section,
+) -> Step {
+    let Some(link_type) = section.interfaces.get(interface as usize) else {
         return Step::Cut(format!(
             "a frame names interface {interface}, which is not described"
         ));
-    }
+    };
     if captured > room_bytes {
         return Step::Cut(format!(
             "a frame of {captured} bytes is announced in a block with room for {room_bytes}"
         ));
     }
+    if !is_replayed(*link_type) {
+        return Step::PassedOver(*link_type);
+    }
+    let bytes = first.len().min(LINK_FIRST_BYTES).min(captured as usize);
+    section
+        .distinct
+        .add_frame(*link_type, &first[..bytes], captured);
     Step::Frame
 }

@@ -1,4 +1,7 @@
-//! Rewrites files that libpcap refuses and other readers do not.
+//! Rewrites files that libpcap or net_pcap refuses and other readers do not.
+//!
+//! Links that are not Ethernet as pcap with nanoseconds: net_pcap takes every frame for an Ethernet frame, so that they
+//! become such ([`super::ethernet`]).
 //!
 //! pcapng as pcap with nanoseconds: libpcap, and with it net_pcap, ends at an interface whose snapshot length differs from the
 //! first one's, although such files are legal and common (several interfaces captured at once).
@@ -8,10 +11,11 @@
 //! file is read as 2.4 or not at all.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use super::capture::{FRAME_BYTES_MAX, LINK_TYPE_ETHERNET, Order, PCAP_MINOR_LAST};
+use super::capture::{FRAME_BYTES_MAX, Order, PCAP_MINOR_LAST, Record};
+use super::ethernet::{LINK_TYPE_ETHERNET, ethernet, is_replayed};
 use super::pcapng::{
     BLOCK_ENHANCED_PACKET, BLOCK_INTERFACE, BLOCK_PACKET, BLOCK_SECTION, BLOCK_SIMPLE_PACKET,
 };
@@ -24,6 +28,7 @@ const OPTION_TS_OFFSET: u16 = 14;
 /// How an interface counts time.
 #[derive(Clone, Copy)]
 struct Interface {
+    link_type: u16,
     units_per_s: u128,
     offset_s: i64,
     snapshot: u32,
@@ -45,22 +50,61 @@ pub(super) fn rewrite(from: &Path, to: &Path, frames: u64) -> io::Result<()> {
     let mut source = BufReader::new(File::open(from)?);
     let mut sink = BufWriter::new(File::create(to)?);
     write_header(&mut sink)?;
+    if source.fill_buf()?.starts_with(&BLOCK_SECTION.to_le_bytes()) {
+        rewrite_pcapng(&mut source, &mut sink, frames)?;
+    } else {
+        rewrite_pcap(&mut source, &mut sink, frames)?;
+    }
+    sink.flush()
+}
+
+fn rewrite_pcap(source: &mut impl Read, sink: &mut impl Write, frames: u64) -> io::Result<()> {
+    let (mut magic, mut header) = ([0; 4], [0; 20]);
+    source.read_exact(&mut magic)?;
+    source.read_exact(&mut header)?;
+    // Both numbers begin with 0xa1 in big endian.
+    let order = match magic[0] {
+        0xa1 => Order::Big,
+        _ => Order::Little,
+    };
+    let record = Record::new(order, magic, &header).map_err(|_| changed())?;
+    for _ in 0..frames {
+        let mut head = [0; 24];
+        source.read_exact(&mut head[..record.bytes])?;
+        let (captured, on_wire) = record.lengths(&head);
+        let mut frame = Vec::new();
+        source.take(u64::from(captured)).read_to_end(&mut frame)?;
+        if frame.len() != captured as usize {
+            return Err(changed());
+        }
+        let (seconds, fraction) = (order.u32(&head[0..4]), order.u32(&head[4..8]));
+        let ns = i128::from(seconds) * 1_000_000_000
+            + i128::from(fraction) * i128::from(record.fraction_ns);
+        write_frame(sink, record.link_type, ns, on_wire, &frame)?;
+    }
+    Ok(())
+}
+
+fn rewrite_pcapng(source: &mut impl Read, sink: &mut impl Write, frames: u64) -> io::Result<()> {
     let mut order = Order::Little;
     let mut interfaces = Vec::new();
     let mut written = 0;
     while written < frames {
-        let (kind, body) = read_block(&mut source, &mut order)?;
+        let (kind, body) = read_block(source, &mut order)?;
         match kind {
             BLOCK_SECTION => interfaces.clear(),
             BLOCK_INTERFACE => interfaces.push(interface(order, &body)?),
             BLOCK_ENHANCED_PACKET | BLOCK_PACKET | BLOCK_SIMPLE_PACKET => {
-                write_frame(&mut sink, kind, order, &interfaces, &body)?;
-                written += 1;
+                let frame = frame(kind, order, &interfaces, &body)?;
+                if is_replayed(frame.interface.link_type) {
+                    frame.write(sink)?;
+                    written += 1;
+                }
             }
             _ => {}
         }
     }
-    sink.flush()
+    Ok(())
 }
 
 /// Copies a pcap file and says in the copy's header that it is of the last known number.
@@ -136,6 +180,7 @@ fn interface(order: Order, body: &[u8]) -> io::Result<Interface> {
         stated => stated,
     };
     let mut found = Interface {
+        link_type: order.u16(part(body, 0, 2)?),
         units_per_s: 1_000_000,
         offset_s: 0,
         snapshot,
@@ -174,50 +219,80 @@ fn units_per_s(exponent: u8) -> u128 {
         .unwrap_or(1)
 }
 
-fn write_frame(
-    sink: &mut impl Write,
+/// A frame in its block.
+struct Frame<'a> {
+    interface: Interface,
+    stamp: u64,
+    on_wire: u32,
+    bytes: &'a [u8],
+}
+
+impl Frame<'_> {
+    fn write(&self, sink: &mut impl Write) -> io::Result<()> {
+        let (link_type, ns) = (self.interface.link_type, self.interface.ns(self.stamp));
+        write_frame(sink, link_type, ns, self.on_wire, self.bytes)
+    }
+}
+
+fn frame<'a>(
     kind: u32,
     order: Order,
     interfaces: &[Interface],
-    body: &[u8],
-) -> io::Result<()> {
+    body: &'a [u8],
+) -> io::Result<Frame<'a>> {
+    let number = |at| part(body, at, 4).map(|bytes| order.u32(bytes));
     let (index, stamp, captured, on_wire, at) = if kind == BLOCK_SIMPLE_PACKET {
-        let on_wire = order.u32(part(body, 0, 4)?);
         let snapshot = interfaces
             .first()
             .map_or(FRAME_BYTES_MAX, |first| first.snapshot);
+        let on_wire = number(0)?;
         (0, 0, on_wire.min(snapshot), on_wire, 4)
     } else {
         let index = if kind == BLOCK_PACKET {
             u32::from(order.u16(part(body, 0, 2)?))
         } else {
-            order.u32(part(body, 0, 4)?)
+            number(0)?
         };
-        let (high, low) = (order.u32(part(body, 4, 4)?), order.u32(part(body, 8, 4)?));
-        let stamp = (u64::from(high) << 32) | u64::from(low);
-        (
-            index,
-            stamp,
-            order.u32(part(body, 12, 4)?),
-            order.u32(part(body, 16, 4)?),
-            20,
-        )
+        let stamp = (u64::from(number(4)?) << 32) | u64::from(number(8)?);
+        (index, stamp, number(12)?, number(16)?, 20)
     };
-    let interface = interfaces.get(index as usize).ok_or_else(changed)?;
-    let ns = interface
-        .ns(stamp)
-        .clamp(0, i128::from(u32::MAX) * 1_000_000_000);
+    Ok(Frame {
+        interface: *interfaces.get(index as usize).ok_or_else(changed)?,
+        stamp,
+        on_wire,
+        bytes: part(body, at, captured as usize)?,
+    })
+}
+
+/// As an Ethernet frame.
+fn write_frame(
+    sink: &mut impl Write,
+    link_type: u16,
+    ns: i128,
+    on_wire: u32,
+    frame: &[u8],
+) -> io::Result<()> {
+    let ns = ns.clamp(0, i128::from(u32::MAX) * 1_000_000_000);
     let seconds = u32::try_from(ns / 1_000_000_000).unwrap_or(u32::MAX);
     let fraction_ns = u32::try_from(ns % 1_000_000_000).unwrap_or(0);
-    for field in [seconds, fraction_ns, captured, on_wire] {
+    let captured = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    let (mut head, mut rest, mut lengths) = (None, frame, [captured, on_wire]);
+    if link_type != LINK_TYPE_ETHERNET {
+        let ethernet = ethernet(link_type, frame, on_wire);
+        head = Some(ethernet.header);
+        rest = &frame[ethernet.skipped..];
+        lengths = lengths.map(|bytes| ethernet.bytes(bytes));
+    }
+    for field in [seconds, fraction_ns, lengths[0], lengths[1]] {
         sink.write_all(&field.to_le_bytes())?;
     }
-    sink.write_all(part(body, at, captured as usize)?)
+    sink.write_all(head.as_ref().map_or(&[][..], |head| head))?;
+    sink.write_all(rest)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::capture::{Refused, inspect};
+    use super::super::capture::{PassedOver, Refused, inspect};
     use super::*;
 
     fn block(kind: u32, body: &[u8]) -> Vec<u8> {
@@ -300,5 +375,86 @@ mod tests {
         renumber(&from, &to).unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), file(4));
         assert_eq!(inspect(&to).unwrap().refused, None);
+    }
+
+    #[test]
+    fn frames_of_other_links_become_ethernet_frames_at_their_times() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (
+            directory.path().join("a.pcap"),
+            directory.path().join("b.pcap"),
+        );
+        // Raw IP in a big endian file of microseconds: a version 4, cut after four bytes of 40.
+        let file = [
+            0xa1b2_c3d4,
+            0x0002_0004,
+            0,
+            0,
+            65_535,
+            101,
+            7,
+            9,
+            4,
+            40,
+            0x4500_0028,
+        ]
+        .map(u32::to_be_bytes);
+        std::fs::write(&from, file.concat()).unwrap();
+        let capture = inspect(&from).unwrap();
+        assert_eq!(
+            (capture.frames, capture.refused),
+            (1, Some(Refused::OtherLink))
+        );
+        rewrite(&from, &to, capture.frames).unwrap();
+        let expected = [
+            fields(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, FRAME_BYTES_MAX, 1]),
+            fields(&[7, 9_000, 18, 54]),
+            vec![0; 12],
+            vec![8, 0, 0x45, 0, 0, 0x28],
+        ];
+        assert_eq!(std::fs::read(&to).unwrap(), expected.concat());
+    }
+
+    #[test]
+    fn a_pcapng_file_of_several_links_keeps_those_that_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (
+            directory.path().join("a.pcapng"),
+            directory.path().join("b.pcap"),
+        );
+        let packet = |interface, word| fields(&[interface, 0, 5, 4, 4, word]);
+        // Ethernet, USB, raw IP.
+        let file = [
+            block(
+                BLOCK_SECTION,
+                &fields(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]),
+            ),
+            block(BLOCK_INTERFACE, &fields(&[1, 65_535])),
+            block(BLOCK_INTERFACE, &fields(&[249, 65_535])),
+            block(BLOCK_INTERFACE, &fields(&[101, 65_535])),
+            block(BLOCK_ENHANCED_PACKET, &packet(1, 0xaaaa_aaaa)),
+            block(BLOCK_ENHANCED_PACKET, &packet(0, 0xbbbb_bbbb)),
+            block(BLOCK_ENHANCED_PACKET, &packet(2, 0x0000_0060)),
+            block(BLOCK_ENHANCED_PACKET, &packet(1, 0xcccc_cccc)),
+        ];
+        std::fs::write(&from, file.concat()).unwrap();
+        let capture = inspect(&from).unwrap();
+        let passed_over = PassedOver {
+            frames: 2,
+            link_type: 249,
+        };
+        assert_eq!(
+            (capture.frames, capture.passed_over, capture.refused),
+            (2, Some(passed_over), Some(Refused::OtherLink))
+        );
+        rewrite(&from, &to, capture.frames).unwrap();
+        let expected = [
+            fields(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, FRAME_BYTES_MAX, 1]),
+            fields(&[0, 5_000, 4, 4, 0xbbbb_bbbb]),
+            fields(&[0, 5_000, 18, 18]),
+            vec![0; 12],
+            vec![0x86, 0xdd, 0x60, 0, 0, 0],
+        ];
+        assert_eq!(std::fs::read(&to).unwrap(), expected.concat());
     }
 }

@@ -121,7 +121,9 @@ impl Workspace {
     fn lay_capture(&self, path: &Path, capture: &Capture) -> Result<(), WorkspaceError> {
         let lay = |target: PathBuf| match capture.refused {
             None => std::os::unix::fs::symlink(target, self.capture()),
-            Some(Refused::MixedSnapshots) => rewrite(&target, &self.capture(), capture.frames),
+            Some(Refused::OtherLink | Refused::MixedSnapshots) => {
+                rewrite(&target, &self.capture(), capture.frames)
+            }
             Some(Refused::UnknownMinor) => renumber(&target, &self.capture()),
         };
         std::fs::canonicalize(path)

@@ -170,14 +170,15 @@ fn before_key(before: &Before) -> BeforeKey {
 /// What of a conversation the judgement rests on, beside its ends.
 fn case(seen: &Observed<'_>) -> Case {
     let sureness = Sureness::of(seen.proto, seen.evidence);
-    let silent = |packets: u64| sureness != Sureness::Sure && packets == 0;
+    let is_asked = sureness != Sureness::Sure;
     Case {
         proto: seen.proto,
         port: seen.port,
         folded: seen.folded,
         sureness,
-        initiator_silent: silent(seen.sums.pkts_fwd),
-        responder_silent: silent(seen.sums.pkts_rev),
+        // Fewer packets than flows: in one of them the initiator said nothing.
+        initiator_silent: is_asked && seen.sums.pkts_fwd < seen.sums.flows.max(1),
+        responder_silent: is_asked && seen.sums.pkts_rev == 0,
         source: seen.before.enforced.source,
     }
 }

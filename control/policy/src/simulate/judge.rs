@@ -48,7 +48,7 @@ pub(crate) struct Case {
     pub(crate) port: u16,
     pub(crate) folded: bool,
     pub(crate) sureness: Sureness,
-    /// No packet came from the initiator; only asked where the direction is not sure.
+    /// In some flow no packet came from the initiator; only asked where the direction is not sure.
     pub(crate) initiator_silent: bool,
     /// No packet came from the responder; only asked where the direction is not sure.
     pub(crate) responder_silent: bool,
