@@ -62,10 +62,8 @@ impl Case {
     }
 
     /// Neighbour discovery passes by the dataplane's own exception policy, whatever the policy says.
-    fn passes_by_exception(&self) -> bool {
-        self.source == VerdictSource::Exception
-            && self.proto == ICMPV6
-            && matches!(self.port >> 8, 130..=137 | 143)
+    fn is_discovery(&self) -> bool {
+        self.proto == ICMPV6 && matches!(self.port >> 8, 130..=137 | 143)
     }
 }
 
@@ -96,7 +94,7 @@ pub enum Doubt {
     Folded,
     /// An ICMP error passes with the flow that it is about, and not all flows of its receiver are decided alike.
     Related,
-    /// An exception decided then (the policy was stale).
+    /// An exception decided then (the policy was stale), or about some packets of a flow of neighbour discovery.
     Exception,
 }
 
@@ -166,6 +164,20 @@ pub(crate) fn permits(decision: &Decision) -> [bool; 2] {
     [decision.enforced.permits(), decision.pending.permits()]
 }
 
+/// What the dataplane's own exception policy makes of a decision.
+const fn by_exception(decision: &Decision) -> Decision {
+    Decision {
+        enforced: Action::Allow,
+        enforced_source: VerdictSource::Exception,
+        rule_id: 0,
+        pending: Action::Allow,
+        pending_source: VerdictSource::Exception,
+        pending_rule_id: 0,
+        coverage: Coverage::Rule,
+        ..*decision
+    }
+}
+
 impl Draft<'_> {
     /// Judges a flow whose ends are known as identities.
     fn ask(&self, src: u32, dst: u32, service: &Service) -> Decision {
@@ -184,22 +196,17 @@ impl Draft<'_> {
             other: None,
             doubts: Doubts::default(),
         };
-        if case.passes_by_exception() {
-            judged.decision = Decision {
-                enforced: Action::Allow,
-                enforced_source: VerdictSource::Exception,
-                rule_id: 0,
-                pending: Action::Allow,
-                pending_source: VerdictSource::Exception,
-                pending_rule_id: 0,
-                coverage: Coverage::Rule,
-                ..decision
-            };
+        if case.is_discovery() && case.source == VerdictSource::Exception {
+            judged.decision = by_exception(&decision);
             return judged;
         }
         self.doubt_names(&mut judged, &service, src, dst);
         self.doubt_direction(&mut judged, case, src, dst);
         if case.source == VerdictSource::Exception {
+            judged.doubts.add(Doubt::Exception);
+        } else if case.is_discovery() && permits(&judged.decision) != [true; 2] {
+            // It began as neighbour discovery, and the policy decided about other packets of it.
+            judged.other = Some(by_exception(&decision));
             judged.doubts.add(Doubt::Exception);
         }
         judged
