@@ -3,15 +3,17 @@
 //!
 //! What is learnt is about workloads and their roles: the day and the attacks were recorded in several networks, and the
 //! inventory says who each host is. The same journey through an appliance in the path is `lab/recorded.rs`.
+//!
+//! And a capture on a mirror port: `up` judges all of it and answers after its end.
 
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringfence_tests::command::{Outcome, run, words};
+use ringfence_tests::command::{Background, Outcome, run, wait_until, words};
 use ringfence_tests::golden::assert_golden;
-use ringfence_tests::places::{binary, replayable_captures};
+use ringfence_tests::places::{binary, own_captures, replayable_captures};
 use ringfence_tests::recorded::{DAY, INVENTORY, PSEXEC};
 use tempfile::TempDir;
 
@@ -19,6 +21,17 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(180);
 /// A command of the offline kind ends with this where the answer is no.
 const NO: i32 = 1;
+
+/// Nothing may pass.
+const CLOSED: &str = r#"
+[policy]
+name = "closed"
+
+[[segment]]
+name = "all"
+addresses = ["0.0.0.0/0", "::/0"]
+mode = "enforce"
+"#;
 
 /// A person in a directory of captures and drafts.
 struct Desk {
@@ -124,4 +137,40 @@ fn every_recorded_attack_runs_into_what_was_learnt() {
         let is_denied = |line: &str| line.starts_with("newly denied") && line.contains(denied);
         assert!(found.stdout.lines().any(is_denied), "{name}: {found}");
     }
+}
+
+/// `up` over a capture that is over in a moment: every packet is judged by the policy, every record is kept, and whoever
+/// asks afterwards is answered.
+#[test]
+fn a_capture_on_a_mirror_port_is_told_after_its_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("policy.toml"), CLOSED).expect("a file");
+    let port = format!("pcap:in={}", own_captures().join("plain.pcap").display());
+    let mut command = words(&[binary("ringfence")]);
+    command
+        .args(["up", "--mirror", &port, "--policy", &at("policy.toml")])
+        .args(["--run-dir", &at("run"), "--state-dir", &at("state")])
+        .args(["--metrics", "off", "--hugepages", "never"]);
+    let mut up = Background::start(&mut command, directory.path().join("log"));
+    let ended = wait_until(LIMIT, || {
+        up.log().contains("end of its captures") || !up.runs()
+    });
+    assert!(ended && up.runs(), "{}", up.log());
+    let socket = at("run/control.sock");
+    let ask = |arguments: &[&str]| {
+        let mut command = words(&[binary("ringfence")]);
+        command.args(["--socket", &socket]).args(arguments);
+        run(&mut command, LIMIT)
+    };
+    let accounting = ask(&["verify", "accounting"]);
+    assert!(
+        accounting.ok() && accounting.stdout.contains("balanced: "),
+        "{accounting}"
+    );
+    let unjudged = ask(&["history", "flows", "--filter", "source no-policy"]);
+    assert!(unjudged.both().contains("no flows"), "{unjudged}");
+    let denied = ask(&["history", "flows", "--filter", "verdict deny"]);
+    assert!(denied.stdout.lines().count() > 1, "{denied}");
+    assert!(up.stop(LIMIT).success(), "{}", up.log());
 }

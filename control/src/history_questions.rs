@@ -50,7 +50,8 @@ pub fn time_ns(parameter: &str, text: &str, now_ns: u64) -> Result<u64, ApiError
         bad(
             parameter,
             what,
-            "write it as 2026-01-31T12:00:00Z, as nanoseconds since 1970, or as a length before now: 30d, 12h, 5m",
+            "write it as 2026-01-31T12:00:00Z, as 2026-01-31 or 2026-01-31 12:00 in UTC, as nanoseconds since 1970, or as \
+             a length before now: 30d, 12h, 5m",
         )
     })
 }

@@ -15,8 +15,8 @@ pub struct Ts(
 /// A text that is no point in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no time: write it as 2026-01-31T12:00:00Z, or as nanoseconds since 1970 \
-     in digits only"
+    "`{text}` is no time: write it as 2026-01-31T12:00:00Z, as 2026-01-31 or 2026-01-31 12:00 in UTC, \
+     or as nanoseconds since 1970 in digits only"
 )]
 pub struct TsError {
     /// What was given.
@@ -42,11 +42,20 @@ impl FromStr for Ts {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return text.parse().map(Self).map_err(|_| refused());
         }
-        let ts: jiff::Timestamp = text.parse().map_err(|_| refused())?;
+        let ts = text
+            .parse::<jiff::Timestamp>()
+            .or_else(|_| in_utc(text))
+            .map_err(|_| refused())?;
         u64::try_from(ts.as_nanosecond())
             .map(Self)
             .map_err(|_| refused())
     }
+}
+
+/// A date, or a date and time without a zone, as tables show them.
+fn in_utc(text: &str) -> Result<jiff::Timestamp, jiff::Error> {
+    let civil: jiff::civil::DateTime = text.parse()?;
+    Ok(civil.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
 }
 
 impl Serialize for Ts {
@@ -74,6 +83,20 @@ mod tests {
             "2016-10-28T17:03:30.000000005Z"
         );
         assert_eq!(Ts(0).to_string(), "1970-01-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn what_tables_show_is_understood_as_utc() {
+        for (text, full) in [
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31 12:05", "2026-01-31T12:05:00Z"),
+            ("2026-01-31 12:05:07.250", "2026-01-31T12:05:07.25Z"),
+        ] {
+            assert_eq!(text.parse::<Ts>(), full.parse::<Ts>(), "{text}");
+        }
+        for text in ["2026-13-01", "2026-01-31 25:00", "yesterday", "12:05", ""] {
+            assert!(text.parse::<Ts>().is_err(), "{text}");
+        }
     }
 
     #[test]

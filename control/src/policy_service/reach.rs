@@ -156,7 +156,8 @@ impl App {
         let Some(oldest) = days.first().filter(|_| usage.days >= USAGE_DAYS_MIN) else {
             let days = usage.days;
             let message = format!(
-                "history saw traffic on {days} days of that time, and less than {USAGE_DAYS_MIN} tell too little"
+                "history saw traffic on {days} day{} of that time, and less than {USAGE_DAYS_MIN} tell too little",
+                if days == 1 { "" } else { "s" }
             );
             return Ok(Err(message));
         };
