@@ -28,6 +28,7 @@ use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::args::candidate::CandidateCommand;
 use crate::args::life::TermsArgs;
 use crate::args::{Cli, Command, FlowsArgs, PolicyCommand, TopArgs, VerifyCommand};
 use crate::client::{Client, Lines};
