@@ -49,6 +49,18 @@ struct State {
     past: PastCounts,
     last_cores: Vec<CoreCounters>,
     last_facts: Option<ProcessFacts>,
+    publications: PublicationCounts,
+}
+
+/// Policies sent over the link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublicationCounts {
+    /// Whole images.
+    pub images: u64,
+    /// Changes of the image in force.
+    pub changes: u64,
+    /// Bytes of both.
+    pub bytes: u64,
 }
 
 /// Records of regions that are gone.
@@ -89,6 +101,8 @@ pub struct DataplaneView {
     pub past: PastCounts,
     /// Why its rings can no longer be read.
     pub collector_failed: Option<String>,
+    /// Policies sent to it.
+    pub publications: PublicationCounts,
 }
 
 impl DataplaneView {
@@ -172,6 +186,17 @@ impl Dataplane {
             rings: collector.as_ref().map_or_else(Vec::new, |c| c.rings()),
             past: state.past,
             collector_failed: collector.and_then(|c| c.failed()),
+            publications: state.publications,
+        }
+    }
+
+    /// Counts a frame that publishes a policy.
+    fn note_publication(&self, frame: &link::Frame) {
+        let counts = &mut self.state().publications;
+        counts.bytes += frame.bytes.len() as u64;
+        match frame.is_change {
+            true => counts.changes += 1,
+            false => counts.images += 1,
         }
     }
 

@@ -135,6 +135,10 @@ fn update(app: &App) {
             counts.waiting,
         );
     }
+    update_policy(app, &view);
+}
+
+fn update_policy(app: &App, view: &DataplaneView) {
     let (show, outcomes) = (app.policy.show(), app.policy.outcomes());
     set("ringfence_policy_epoch", Gauge, &[], show.epoch);
     gauge!("ringfence_policy_adoption_seconds")
@@ -148,6 +152,22 @@ fn update(app: &App) {
         let labels = [("outcome", outcome.to_owned())];
         set("ringfence_policy_changes_total", Counter, &labels, count);
     }
+    let sent = view.publications;
+    for (form, count) in [("image", sent.images), ("change", sent.changes)] {
+        let labels = [("form", form.to_owned())];
+        set(
+            "ringfence_policy_publications_total",
+            Counter,
+            &labels,
+            count,
+        );
+    }
+    set(
+        "ringfence_policy_published_bytes_total",
+        Counter,
+        &[],
+        sent.bytes,
+    );
     set(
         "ringfence_policy_storage_errors_total",
         Counter,

@@ -455,7 +455,7 @@ impl PolicyService {
             ..PolicyRecord::default()
         });
         record.epoch = epoch;
-        record.image_hash = hash_hex(in_force.compiled.image.bytes());
+        record.image_hash = hash_hex(&in_force.compiled.image.bytes());
         record.inventory = self.keep_inventory(&in_force.members)?;
         let prepared = Prepared {
             in_force,
@@ -467,15 +467,14 @@ impl PolicyService {
             lock(&self.store).abandon(epoch);
             return Err(error.into());
         }
-        let image = prepared.in_force.compiled.image.bytes().to_vec();
-        let answer =
-            tokio::time::timeout(self.adopt_timeout, self.link.publish(epoch, image)).await;
+        let image = Arc::clone(&prepared.in_force.compiled.image);
+        let answer = tokio::time::timeout(self.adopt_timeout, self.link.publish(image)).await;
         self.conclude(prepared, &change, answer.ok())
     }
 
     fn prepare(&self, prepared: &Prepared) -> Result<(), StoreError> {
         let image = &prepared.in_force.compiled.image;
-        lock(&self.store).prepare(&prepared.record, &prepared.in_force.text, image.bytes())?;
+        lock(&self.store).prepare(&prepared.record, &prepared.in_force.text, &image.bytes())?;
         // Names before the image: the first record of the new epoch may come at once.
         let newest = self.registry.names().newest().cloned();
         let names = Dictionary::after(Arc::clone(image), newest.as_deref());

@@ -45,6 +45,8 @@ fn metrics_tell_what_is_counted() {
         "ringfence_rule_hits_total{rule=\"web-to-db\"} 1",
         "ringfence_policy_changes_total{outcome=\"adopted\"} 1",
         "ringfence_policy_adoption_seconds 0.000042",
+        "ringfence_policy_publications_total{form=\"image\"} 1",
+        "ringfence_policy_publications_total{form=\"change\"} 0",
         "ringfence_accounting_difference{kind=\"records\"} 0",
         "ringfence_dataplane_up 1",
         "ringfence_candidates 1",

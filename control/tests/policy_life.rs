@@ -282,3 +282,51 @@ fn the_log_names_who_sat_at_the_socket_and_the_first_entry_that_was_changed() {
     assert!(!client.get::<LogVerification>(&noted).intact);
     assert_eq!(client.ask("GET", "/v1/policy/log/verify?head=x", "").0, 400);
 }
+
+#[test]
+fn a_policy_goes_over_whole_once_and_then_as_changes() {
+    let (control, mut dataplane) = with_dataplane();
+    control.client.apply(POLICY).unwrap();
+    let second = control.client.apply(&other()).unwrap();
+    let third = control.client.apply(POLICY).unwrap();
+    assert_eq!((second.epoch, third.epoch), (2, 3));
+    assert_eq!(
+        (dataplane.published(), dataplane.changed()),
+        (vec![1, 2, 3], vec![2, 3])
+    );
+    assert_eq!(dataplane.image().revision().to_vec(), revision(&third));
+    // A new conversation begins with a whole image: what stands at the other end is not known.
+    dataplane.close(false);
+    control.client.wait("gone", |s| !s.dataplane.connected);
+    dataplane.listen();
+    control.client.wait("back", |s| s.dataplane.connected);
+    control.client.apply(&other()).unwrap();
+    assert_eq!(
+        (dataplane.published(), dataplane.changed()),
+        (vec![1, 2, 3, 4], vec![2, 3])
+    );
+}
+
+#[test]
+fn a_change_of_an_image_that_is_not_in_force_is_followed_by_the_whole_image() {
+    let (control, dataplane) = with_dataplane();
+    control.client.apply(POLICY).unwrap();
+    dataplane.set_behaviour(Behaviour::OtherBase);
+    let second = control.client.apply(&other()).unwrap();
+    assert_eq!(second.epoch, 2);
+    assert_eq!(
+        (dataplane.published(), dataplane.changed()),
+        (vec![1, 2], vec![])
+    );
+    dataplane.set_behaviour(Behaviour::Adopt);
+    control.client.apply(POLICY).unwrap();
+    assert_eq!(
+        (dataplane.published(), dataplane.changed()),
+        (vec![1, 2, 3], vec![3])
+    );
+}
+
+fn revision(applied: &ApplyResult) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&applied.revision[at..at + 2], 16).unwrap();
+    (0..applied.revision.len()).step_by(2).map(byte).collect()
+}

@@ -28,6 +28,7 @@ pub mod idle;
 mod judge;
 pub mod kernel_link;
 pub mod limits;
+mod policy_files;
 pub mod policy_keeper;
 pub mod port;
 pub mod stages;

@@ -2,46 +2,54 @@
 //! it, wait until every core has adopted it.
 
 use crate::adopt::{PublishError, Publisher};
+use crate::policy_files::PolicyFiles;
 use abi::link::{Message, RefusalCode};
-use acl::PolicyImage;
+use acl::{ImageError, PolicyImage};
+use core::ops::Range;
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Name of the kept image in the state directory.
-pub const IMAGE_NAME: &str = "policy.image";
 /// How long all cores may take to adopt an image.
 const ADOPTION_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the main thread asks meanwhile.
 const ADOPTION_POLL: Duration = Duration::from_micros(20);
 
+/// A policy as it comes from the control process.
+#[derive(Debug)]
+pub enum Arrived {
+    /// A whole image.
+    Image(Vec<u8>),
+    /// A change of the image in force.
+    Change(Vec<u8>),
+}
+
 /// The policy in force, as the main thread knows it.
 #[derive(Debug)]
 pub struct PolicyKeeper {
     publisher: Publisher,
-    state_dir: PathBuf,
+    files: PolicyFiles,
     in_force: Option<Arc<PolicyImage>>,
     workers: u32,
-    place: fn(&PolicyImage),
+    place: fn(&Range<*const u8>),
 }
 
 impl PolicyKeeper {
-    /// A keeper without a policy. `place` may put the tables of an image where cores read them faster,
+    /// A keeper without a policy. `place` may put a table of an image where cores read it faster,
     /// before any core sees it.
     #[must_use]
     pub fn new(
         publisher: Publisher,
         state_dir: &Path,
         workers: usize,
-        place: fn(&PolicyImage),
+        place: fn(&Range<*const u8>),
     ) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Self {
             publisher,
-            state_dir: state_dir.to_owned(),
+            files: PolicyFiles::new(state_dir),
             in_force: None,
             workers,
             place,
@@ -51,10 +59,10 @@ impl PolicyKeeper {
     /// Publishes the image kept by an earlier run, if there is one. An image that does not pass
     /// its check is set aside under another name and said so.
     pub fn restore(&mut self) {
-        let path = self.state_dir.join(IMAGE_NAME);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        let path = self.files.image_path();
+        let kept = match self.files.read() {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return,
             Err(error) => {
                 return eprintln!(
                     "policy: {}: {error}; starting without a policy",
@@ -62,10 +70,10 @@ impl PolicyKeeper {
                 );
             }
         };
-        match PolicyImage::check(bytes) {
+        match PolicyImage::check(kept.image) {
             Ok(image) => {
-                (self.place)(&image);
-                let image = Arc::new(image);
+                let image = Arc::new(with_changes(image, &kept.changes));
+                self.place_tables(&image);
                 if self.publisher.publish(&image).is_ok() {
                     eprintln!(
                         "policy: epoch {} restored from {}",
@@ -101,19 +109,19 @@ impl PolicyKeeper {
         let (epoch, image) = self
             .in_force
             .as_ref()
-            .map_or((0, Vec::new()), |i| (i.epoch(), i.bytes().to_vec()));
+            .map_or((0, Vec::new()), |i| (i.epoch(), i.bytes()));
         Message::Image { epoch, image }
     }
 
-    /// Takes an image from the control process through to adoption, or refuses it; whatever goes
-    /// wrong, the policy in force stays. `elapsed` tells the time since the image had arrived.
+    /// Takes a policy from the control process through to adoption, or refuses it; whatever goes
+    /// wrong, the policy in force stays. `elapsed` tells the time since it had arrived.
     pub fn publish(
         &mut self,
         epoch: u64,
-        bytes: Vec<u8>,
+        arrived: Arrived,
         elapsed: impl Fn() -> Duration,
     ) -> Message {
-        match self.try_publish(epoch, bytes, &elapsed) {
+        match self.try_publish(epoch, arrived, &elapsed) {
             Ok((published, adopted)) => Message::Adopted {
                 epoch,
                 workers: self.workers,
@@ -132,11 +140,16 @@ impl PolicyKeeper {
     fn try_publish(
         &mut self,
         epoch: u64,
-        bytes: Vec<u8>,
+        arrived: Arrived,
         elapsed: &impl Fn() -> Duration,
     ) -> Result<(Duration, Duration), (RefusalCode, String)> {
-        let image =
-            PolicyImage::check(bytes).map_err(|e| (RefusalCode::MalformedImage, e.to_string()))?;
+        let (image, change) = self.check(arrived).map_err(|error| {
+            let code = match error {
+                ImageError::Base { .. } => RefusalCode::UnknownBase,
+                _ => RefusalCode::MalformedImage,
+            };
+            (code, error.to_string())
+        })?;
         if image.epoch() != epoch {
             let sentence = format!(
                 "the message says epoch {epoch}, the image {}; compile it again",
@@ -149,9 +162,9 @@ impl PolicyKeeper {
             let sentence = PublishError::Stale { epoch, in_force }.to_string();
             return Err((RefusalCode::StaleEpoch, sentence));
         }
-        (self.place)(&image);
+        self.place_tables(&image);
         let image = Arc::new(image);
-        self.keep(image.bytes())?;
+        self.keep(&image, change.as_deref())?;
         let published = elapsed();
         if let Err(error) = self.publisher.publish(&image) {
             self.keep_again();
@@ -186,41 +199,76 @@ impl PolicyKeeper {
         Ok(took)
     }
 
-    /// Keeps the image for the next start: written beside, flushed, then renamed over the old one.
-    fn keep(&self, bytes: &[u8]) -> Result<(), (RefusalCode, String)> {
-        write_whole(&self.state_dir, bytes).map_err(|error| {
+    /// The checked image, and the change that made it of the one in force, if that is how it came.
+    fn check(&self, arrived: Arrived) -> Result<(PolicyImage, Option<Vec<u8>>), ImageError> {
+        match (arrived, &self.in_force) {
+            (Arrived::Image(bytes), _) => Ok((PolicyImage::check(bytes)?, None)),
+            (Arrived::Change(change), Some(base)) => {
+                Ok((base.check_change(&change)?, Some(change)))
+            }
+            (Arrived::Change(_), None) => Err(ImageError::Base {
+                base_epoch: 0,
+                base_checksum: 0,
+            }),
+        }
+    }
+
+    /// Places the tables that the image in force does not have.
+    fn place_tables(&self, image: &PolicyImage) {
+        let placed = self.in_force.as_ref().map(|in_force| in_force.tables());
+        for table in image.tables() {
+            if placed.iter().flatten().all(|placed| *placed != table) {
+                (self.place)(&table);
+            }
+        }
+    }
+
+    /// Keeps the image for the next start.
+    fn keep(
+        &mut self,
+        image: &PolicyImage,
+        change: Option<&[u8]>,
+    ) -> Result<(), (RefusalCode, String)> {
+        let kept = match change {
+            Some(change) => self.files.keep_change(change, image),
+            None => self.files.keep_image(image),
+        };
+        kept.map_err(|error: io::Error| {
             let sentence = format!(
                 "{}: the policy could not be kept for the next start ({error}); free space there or give another dataplane.state_dir",
-                self.state_dir.display()
+                self.files.dir().display()
             );
             (RefusalCode::NotKept, sentence)
         })
     }
 
-    fn keep_again(&self) {
-        if let Some(image) = &self.in_force
-            && let Err((_, sentence)) = self.keep(image.bytes())
+    fn keep_again(&mut self) {
+        if let Some(image) = self.in_force.clone()
+            && let Err((_, sentence)) = self.keep(&image, None)
         {
             eprintln!("policy: {sentence}");
         }
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// The image that a kept one became by the changes kept with it. What does not follow is left out and
+/// said so: a change that was being written when the machine stopped, or one of an older image.
+fn with_changes(mut image: PolicyImage, changes: &[Vec<u8>]) -> PolicyImage {
+    for change in changes {
+        match image.check_change(change) {
+            Ok(changed) => image = changed,
+            Err(error) => {
+                eprintln!(
+                    "policy: changes kept after epoch {}: {error}",
+                    image.epoch()
+                );
+                break;
+            }
+        }
+    }
+    image
 }
 
-fn write_whole(dir: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let beside = dir.join("policy.image.new");
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written {
-        let _ = std::fs::remove_file(&beside);
-        return Err(error);
-    }
-    std::fs::rename(&beside, dir.join(IMAGE_NAME))?;
-    File::open(dir)?.sync_all()
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -15,7 +15,7 @@ use dataplane::core::{Core, CoreError};
 use dataplane::export::RecordSink;
 use dataplane::idle::Backoff;
 use dataplane::kernel_link::{KernelLink, LinkState};
-use dataplane::policy_keeper::PolicyKeeper;
+use dataplane::policy_keeper::{Arrived, PolicyKeeper};
 use dataplane::stages::StageWatch;
 use dataplane::start::{Plan, StartError, Started};
 use dataplane::worker::Worker;
@@ -209,9 +209,10 @@ impl Main {
                 Message::Hello(_) => Some(self.keeper.in_force()),
                 Message::RequestImage => Some(self.keeper.image()),
                 Message::PublishImage { epoch, image } => {
-                    let elapsed =
-                        || Duration::from_nanos(self.clock.read().saturating_sub(arrived));
-                    Some(self.keeper.publish(epoch, image, elapsed))
+                    Some(self.publish(epoch, Arrived::Image(image), arrived))
+                }
+                Message::PublishChange { epoch, change } => {
+                    Some(self.publish(epoch, Arrived::Change(change), arrived))
                 }
                 _ => None,
             };
@@ -219,6 +220,11 @@ impl Main {
                 self.link.send(&answer);
             }
         }
+    }
+
+    fn publish(&mut self, epoch: u64, policy: Arrived, arrived_ns: u64) -> Message {
+        let elapsed = || Duration::from_nanos(self.clock.read().saturating_sub(arrived_ns));
+        self.keeper.publish(epoch, policy, elapsed)
     }
 
     fn keep_house(&mut self) {
@@ -330,14 +336,12 @@ fn place_tables(index: usize, core: &Core) {
 
 /// What puts the tables of a policy into huge pages, where these are wanted. A kernel that cannot has
 /// been told about with the flow tables.
-fn place_policy(config: &ValidConfig) -> fn(&acl::PolicyImage) {
+fn place_policy(config: &ValidConfig) -> fn(&core::ops::Range<*const u8>) {
     if config.config.memory.hugepages == Hugepages::Never {
         return |_| ();
     }
-    |image| {
-        for table in image.tables() {
-            let _ = dpdk::move_to_huge_pages(&table);
-        }
+    |table| {
+        let _ = dpdk::move_to_huge_pages(table);
     }
 }
 

@@ -123,7 +123,7 @@ fn image(epoch: u64) -> Arc<acl::PolicyImage> {
     let today = jiff::civil::date(2026, 1, 1);
     let valid = policy::load(POLICY, "allocations.toml", today).expect("a valid policy");
     let compiled = policy::compile(&valid, epoch, today).expect("compiled");
-    Arc::new(acl::PolicyImage::check(compiled.image.bytes().to_vec()).expect("a good image"))
+    Arc::new(acl::PolicyImage::check(compiled.image.bytes()).expect("a good image"))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use abi::link::{Message, RefusalCode};
 use acl::PolicyImage;
 use dataplane::adopt::{PublishError, Publisher};
-use dataplane::policy_keeper::PolicyKeeper;
+use dataplane::policy_keeper::{Arrived, PolicyKeeper};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -123,7 +123,19 @@ impl Kept {
 
     fn publish(&mut self, epoch: u64, bytes: Vec<u8>) -> Message {
         let began = std::time::Instant::now();
-        self.keeper.publish(epoch, bytes, || began.elapsed())
+        let image = Arrived::Image(bytes);
+        self.keeper.publish(epoch, image, || began.elapsed())
+    }
+
+    /// Publishes `image` as a change of `base`.
+    fn change(&mut self, base: &PolicyImage, image: &PolicyImage) -> Message {
+        self.arrive(image.epoch(), image.change_from(base))
+    }
+
+    fn arrive(&mut self, epoch: u64, change: Vec<u8>) -> Message {
+        let began = std::time::Instant::now();
+        let change = Arrived::Change(change);
+        self.keeper.publish(epoch, change, || began.elapsed())
     }
 
     fn epoch(&self) -> u64 {
@@ -146,7 +158,7 @@ impl Drop for Kept {
 #[test]
 fn the_last_good_policy_survives_a_restart_of_the_dataplane() {
     let dir = tempfile::tempdir().expect("a directory");
-    let bytes = image(7).bytes().to_vec();
+    let bytes = image(7).bytes();
     let mut first = Kept::new(dir.path());
     assert!(matches!(
         first.publish(7, bytes.clone()),
@@ -172,7 +184,7 @@ fn the_last_good_policy_survives_a_restart_of_the_dataplane() {
 #[test]
 fn a_damaged_kept_image_is_set_aside_and_the_dataplane_starts_without() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut bytes = image(7).bytes().to_vec();
+    let mut bytes = image(7).bytes();
     bytes[200] ^= 1;
     std::fs::write(dir.path().join("policy.image"), bytes).expect("written");
     let mut kept = Kept::new(dir.path());
@@ -186,10 +198,10 @@ fn an_image_with_any_byte_flipped_is_refused_and_the_old_policy_stays() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut kept = Kept::new(dir.path());
     assert!(matches!(
-        kept.publish(1, image(1).bytes().to_vec()),
+        kept.publish(1, image(1).bytes()),
         Message::Adopted { .. }
     ));
-    let good = image(2).bytes().to_vec();
+    let good = image(2).bytes();
     for at in 0..good.len() {
         let mut damaged = good.clone();
         damaged[at] ^= 0x40;
@@ -210,13 +222,13 @@ fn a_policy_that_cannot_be_kept_is_refused_and_the_old_one_stays() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut kept = Kept::new(&dir.path().join("state"));
     assert!(matches!(
-        kept.publish(1, image(1).bytes().to_vec()),
+        kept.publish(1, image(1).bytes()),
         Message::Adopted { .. }
     ));
     // A file where the directory must be: nothing can be written there, whoever asks.
     std::fs::remove_dir_all(dir.path().join("state")).expect("removed");
     std::fs::write(dir.path().join("state"), b"in the way").expect("written");
-    let answer = kept.publish(2, image(2).bytes().to_vec());
+    let answer = kept.publish(2, image(2).bytes());
     let Message::Refused {
         code: RefusalCode::NotKept,
         sentence,
@@ -227,4 +239,114 @@ fn a_policy_that_cannot_be_kept_is_refused_and_the_old_one_stays() {
     };
     assert!(sentence.contains("state_dir"), "{sentence}");
     assert_eq!(kept.epoch(), 1);
+}
+
+/// The shop, tried and not enforced.
+fn other(epoch: u64) -> Arc<PolicyImage> {
+    let today = jiff::civil::date(2026, 11, 22);
+    let text = crate::rig::SHOP.replace("MODE", "test");
+    let valid = policy::load(&text, "test.toml", today).expect("valid");
+    let compiled = policy::compile(&valid, epoch, today);
+    compiled.expect("compiled").image
+}
+
+fn adopted(answer: &Message) -> bool {
+    matches!(answer, Message::Adopted { .. })
+}
+
+#[test]
+fn changes_are_adopted_and_survive_a_restart_of_the_dataplane() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut first = Kept::new(dir.path());
+    let mut before = image(1);
+    assert!(adopted(&first.publish(1, before.bytes())));
+    // More than are kept behind one whole image.
+    for epoch in 2..200 {
+        let next = if epoch % 2 == 0 {
+            other(epoch)
+        } else {
+            image(epoch)
+        };
+        assert!(adopted(&first.change(&before, &next)), "epoch {epoch}");
+        before = next;
+    }
+    drop(first);
+    let mut second = Kept::new(dir.path());
+    second.keeper.restore();
+    let image = before.bytes();
+    assert_eq!(second.keeper.image(), Message::Image { epoch: 199, image });
+}
+
+#[test]
+fn a_change_of_an_image_that_is_not_in_force_is_refused_as_such() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut kept = Kept::new(dir.path());
+    let refused = |answer: &Message| {
+        matches!(
+            answer,
+            Message::Refused {
+                code: RefusalCode::UnknownBase,
+                ..
+            }
+        )
+    };
+    assert!(
+        refused(&kept.change(&image(1), &image(2))),
+        "none is in force"
+    );
+    assert!(adopted(&kept.publish(3, image(3).bytes())));
+    assert!(refused(&kept.change(&image(1), &image(4))));
+    assert!(
+        refused(&kept.change(&other(3), &image(4))),
+        "the same epoch"
+    );
+    assert_eq!(kept.epoch(), 3);
+    assert!(adopted(&kept.publish(4, image(4).bytes())));
+}
+
+#[test]
+fn a_change_with_any_byte_flipped_is_refused_and_the_old_policy_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut kept = Kept::new(dir.path());
+    assert!(adopted(&kept.publish(1, image(1).bytes())));
+    let change = other(2).change_from(&image(1));
+    for at in 0..change.len() {
+        let mut damaged = change.clone();
+        damaged[at] ^= 0x40;
+        let answer = kept.arrive(2, damaged);
+        assert!(matches!(answer, Message::Refused { .. }), "byte {at}");
+    }
+    assert_eq!(kept.epoch(), 1);
+    assert!(adopted(&kept.arrive(2, change)));
+}
+
+#[test]
+fn changes_cut_by_a_stop_leave_the_policy_before_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut first = Kept::new(dir.path());
+    assert!(adopted(&first.publish(1, image(1).bytes())));
+    let changes = dir.path().join("policy.changes");
+    let bytes = |path| std::fs::read(path).expect("there");
+    assert!(adopted(&first.change(&image(1), &other(2))));
+    let one = bytes(&changes).len();
+    assert!(adopted(&first.change(&other(2), &image(3))));
+    let both = bytes(&changes);
+    drop(first);
+    for (length, epoch) in [
+        (0, 1),
+        (one - 1, 1),
+        (one, 2),
+        (both.len() - 1, 2),
+        (both.len(), 3),
+    ] {
+        std::fs::write(&changes, &both[..length]).expect("written");
+        let mut kept = Kept::new(dir.path());
+        kept.keeper.restore();
+        assert_eq!(kept.epoch(), epoch, "{length} of {} bytes", both.len());
+    }
+    // Changes of an older image than the one kept, as a stop between the two leaves them.
+    std::fs::write(dir.path().join("policy.image"), image(7).bytes()).expect("written");
+    let mut kept = Kept::new(dir.path());
+    kept.keeper.restore();
+    assert_eq!(kept.epoch(), 7);
 }

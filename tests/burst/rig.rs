@@ -142,7 +142,7 @@ impl Rig {
         let valid =
             policy::load(text, "test.toml", today).unwrap_or_else(|errors| panic!("{errors}"));
         let compiled = policy::compile(&valid, self.epoch, today).expect("compiled");
-        let image = PolicyImage::check(compiled.image.bytes().to_vec()).expect("a good image");
+        let image = PolicyImage::check(compiled.image.bytes()).expect("a good image");
         self.publisher.publish(&Arc::new(image)).expect("published");
         self.round();
         assert!(self.publisher.is_adopted());

@@ -142,7 +142,7 @@ fn flows_that_are_judged_together_get_the_verdicts_they_get_alone() {
     let today = jiff::civil::date(2026, 11, 22);
     let valid = policy::load(&text, "test.toml", today).expect("a valid policy");
     let image = policy::compile(&valid, 1, today).expect("compiled").image;
-    let image = acl::PolicyImage::check(image.bytes().to_vec()).expect("a good image");
+    let image = acl::PolicyImage::check(image.bytes()).expect("a good image");
     assert!(image.verdict_row_count() >= 4096, "a large policy");
     let mut frames = Vec::new();
     for host in 0..120 {

@@ -3,7 +3,7 @@
 
 mod drawn;
 
-use abi::image::{SECTIONS_OFFSET, Section, SectionEntry};
+use abi::image::Section;
 use acl::{PolicyImage, Service, reference};
 use drawn::{ADDRESSES, Drawn, PREFIXES, TODAY, bytes, drawn};
 use policy::{Compiler, Loader, ValidPolicy, compile, load};
@@ -11,7 +11,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use std::sync::Arc;
-use zerocopy::FromBytes;
 
 /// Sections in which nothing but the order of classes, row sets and verdict rows may differ.
 const IN_ORDER_OF_COMING: [Section; 6] = [
@@ -86,17 +85,6 @@ fn make(change: &Move, drawn: &mut Drawn) {
     }
 }
 
-/// The bytes of a section.
-fn section(image: &PolicyImage, section: Section) -> &[u8] {
-    let table = &image.bytes()[..SECTIONS_OFFSET];
-    let entries = table.len() - Section::ALL.len() * size_of::<SectionEntry>();
-    let entries = <[SectionEntry]>::ref_from_bytes(&table[entries..]).expect("a section table");
-    let entry = &entries[usize::from(section.byte() - 1)];
-    let number = |n: u64| usize::try_from(n).expect("small");
-    let (offset, count) = (number(entry.offset.get()), number(entry.count.get()));
-    &image.bytes()[offset..offset + count * section.row_bytes()]
-}
-
 /// Every key of every protocol at which services of drawn policies begin or end.
 fn services() -> Vec<Service> {
     let edges = [
@@ -120,7 +108,7 @@ fn services() -> Vec<Service> {
 fn same(derived: &PolicyImage, made: &PolicyImage) -> Result<(), TestCaseError> {
     let fixed = |which: &Section| !IN_ORDER_OF_COMING.contains(which);
     for which in Section::ALL.iter().copied().filter(fixed) {
-        let equal = section(derived, which) == section(made, which);
+        let equal = derived.section(which) == made.section(which);
         prop_assert!(equal, "{which} differs");
     }
     prop_assert_eq!(derived.identity_count(), made.identity_count());
@@ -140,6 +128,25 @@ fn same(derived: &PolicyImage, made: &PolicyImage) -> Result<(), TestCaseError> 
     Ok(())
 }
 
+/// An image as it is where all of it was sent.
+fn whole(image: &PolicyImage) -> PolicyImage {
+    PolicyImage::check(image.bytes()).expect("it is sound")
+}
+
+/// What an image in force becomes where only what differs is sent; the same, to the last field, as
+/// where all of it is.
+fn changed(
+    in_force: &PolicyImage,
+    before: &PolicyImage,
+    image: &PolicyImage,
+) -> Result<PolicyImage, TestCaseError> {
+    let changed = in_force.check_change(&image.change_from(before));
+    let changed = changed.expect("a sound change");
+    prop_assert_eq!(format!("{changed:?}"), format!("{:?}", whole(image)));
+    prop_assert!(changed.bytes() == image.bytes());
+    Ok(changed)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -151,6 +158,7 @@ proptest! {
         dst in select(&ADDRESSES[..]),
     ) {
         let (mut loader, mut compiler) = (Loader::new(), Compiler::new());
+        let mut published: Option<(PolicyImage, PolicyImage)> = None;
         for (epoch, change) in (1..).zip(&moves) {
             let text = drawn.text();
             let loaded = loader.load(&text, "drawn.toml", TODAY);
@@ -160,6 +168,13 @@ proptest! {
             let derived = compiler.compile(&policy, epoch, TODAY).expect("it compiles");
             let made = compile(&policy, epoch, TODAY).expect("it compiles");
             same(&derived.image, &made.image)?;
+            let (before, in_force) = match published.take() {
+                Some(published) => published,
+                None => (whole(&derived.image), whole(&derived.image)),
+            };
+            let in_force = changed(&in_force, &before, &derived.image)?;
+            changed(&in_force, &derived.image, &made.image)?;
+            published = Some((whole(&derived.image), in_force));
             for service in services() {
                 let (src, dst) = (bytes(src), bytes(dst));
                 prop_assert_eq!(
@@ -270,7 +285,7 @@ fn classes_that_nobody_has_any_more_do_not_pile_up() {
             .expect("it compiles");
         let made = compile(&policy, epoch, TODAY).expect("it compiles");
         same(&derived.image, &made.image).expect("the same policy");
-        source_classes.push(section(&derived.image, Section::PairIndex).len());
+        source_classes.push(derived.image.section(Section::PairIndex).len());
     }
     let most = source_classes.iter().max();
     let least = source_classes.iter().min();

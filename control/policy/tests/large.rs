@@ -145,7 +145,7 @@ impl Plan {
             parsed,
             validated - parsed,
             done - validated,
-            compiled.image.bytes().len() as f64 / 1e6,
+            compiled.image.byte_count() as f64 / 1e6,
             compiled.image.identity_count(),
             compiled.image.verdict_row_count(),
         );

@@ -6,6 +6,7 @@ use crate::collector::Collector;
 use abi::link::{Decoder, Hello, LinkError, Message, RefusalCode, Role, encode};
 use abi::shm::RegionError;
 use abi::{Region, RegionView};
+use acl::PolicyImage;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -79,8 +80,7 @@ pub enum LinkEvent {
 
 enum Command {
     Publish {
-        epoch: u64,
-        image: Vec<u8>,
+        image: Arc<PolicyImage>,
         reply: Reply,
     },
     RequestImage,
@@ -138,17 +138,14 @@ impl Link {
         (Self { commands }, tokio::spawn(keeper.run()))
     }
 
-    /// Publishes an image and waits for the answer.
+    /// Publishes an image and waits for the answer. Where the dataplane has adopted one over this
+    /// conversation already, only what differs goes over.
     ///
     /// # Errors
     /// [`PublishError`].
-    pub async fn publish(&self, epoch: u64, image: Vec<u8>) -> Result<Adoption, PublishError> {
+    pub async fn publish(&self, image: Arc<PolicyImage>) -> Result<Adoption, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Publish {
-            epoch,
-            image,
-            reply,
-        };
+        let command = Command::Publish { image, reply };
         self.commands
             .try_send(command)
             .map_err(|_| PublishError::NoDataplane)?;
@@ -260,6 +257,7 @@ impl Keeper {
             descriptors: VecDeque::new(),
             hello: None,
             in_force_told: false,
+            in_force: None,
             pending: VecDeque::new(),
         };
         let hello = Hello::new(Role::Control, std::process::id(), boot_id());
@@ -311,8 +309,16 @@ struct Talk {
     descriptors: VecDeque<OwnedFd>,
     hello: Option<Hello>,
     in_force_told: bool,
+    /// The image that every core adopted last over this conversation.
+    in_force: Option<Arc<PolicyImage>>,
     /// Publications without an answer, oldest first: answers come in order.
-    pending: VecDeque<Reply>,
+    pending: VecDeque<Pending>,
+}
+
+/// A publication without an answer.
+struct Pending {
+    image: Arc<PolicyImage>,
+    reply: Reply,
 }
 
 impl Talk {
@@ -324,20 +330,34 @@ impl Talk {
 
     async fn command(&mut self, command: Command) -> Result<(), Ended> {
         match command {
-            Command::Publish {
-                epoch,
-                image,
-                reply,
-            } => {
-                let mut bytes = Vec::new();
-                if let Err(error) = encode(&Message::PublishImage { epoch, image }, &mut bytes) {
-                    let _ = reply.send(Err(PublishError::Encode(error)));
-                    return Ok(());
-                }
-                self.pending.push_back(reply);
-                Ok(self.stream.write_all(&bytes).await?)
+            Command::Publish { image, reply } => {
+                // With another under way it is not known what this one will be laid over.
+                let base = self.in_force.clone().filter(|_| self.pending.is_empty());
+                self.publish(Pending { image, reply }, base).await
             }
             Command::RequestImage => self.send(&Message::RequestImage).await,
+        }
+    }
+
+    /// Sends an image, as a change of `base` where there is one.
+    async fn publish(
+        &mut self,
+        pending: Pending,
+        base: Option<Arc<PolicyImage>>,
+    ) -> Result<(), Ended> {
+        let image = Arc::clone(&pending.image);
+        // Both images are gone through: not on a thread that others wait for.
+        let frame = tokio::task::spawn_blocking(move || frame(&image, base.as_deref()));
+        match frame.await.map_err(|_| Ended::Stopping)? {
+            Ok(frame) => {
+                self.dataplane.note_publication(&frame);
+                self.pending.push_back(pending);
+                Ok(self.stream.write_all(&frame.bytes).await?)
+            }
+            Err(error) => {
+                let _ = pending.reply.send(Err(PublishError::Encode(error)));
+                Ok(())
+            }
         }
     }
 
@@ -398,18 +418,13 @@ impl Talk {
                 received_to_published_ns,
                 published_to_adopted_ns,
                 ..
-            } => {
-                let link = self.dataplane.links();
-                self.answer(Ok(Adoption {
-                    workers,
-                    preparation_ns: received_to_published_ns,
-                    adoption_ns: published_to_adopted_ns,
-                    link,
-                }))?;
-            }
-            Message::Refused { code, sentence, .. } => {
-                self.answer(Err(PublishError::Refused { code, sentence }))?;
-            }
+            } => self.adopted(Adoption {
+                workers,
+                preparation_ns: received_to_published_ns,
+                adoption_ns: published_to_adopted_ns,
+                link: self.dataplane.links(),
+            })?,
+            Message::Refused { code, sentence, .. } => self.refused(code, sentence).await?,
             Message::Image { epoch, image } => {
                 let _ = self.events.send(LinkEvent::Image { epoch, image });
             }
@@ -419,7 +434,9 @@ impl Talk {
                     what: "Hello twice",
                 });
             }
-            Message::PublishImage { .. } | Message::RequestImage => {
+            Message::PublishImage { .. }
+            | Message::PublishChange { .. }
+            | Message::RequestImage => {
                 return Err(Ended::Unexpected {
                     what: "what only control says",
                 });
@@ -428,15 +445,31 @@ impl Talk {
         Ok(())
     }
 
-    fn answer(&mut self, answer: Result<Adoption, PublishError>) -> Result<(), Ended> {
-        let Some(reply) = self.pending.pop_front() else {
-            return Err(Ended::Unexpected {
-                what: "an answer to no question",
-            });
-        };
+    fn adopted(&mut self, adoption: Adoption) -> Result<(), Ended> {
+        let Pending { image, reply } = self.answered()?;
+        self.in_force = Some(image);
         // Whoever asked may have stopped waiting.
-        let _ = reply.send(answer);
+        let _ = reply.send(Ok(adoption));
         Ok(())
+    }
+
+    /// Where it was the change of another image than the one in force, the whole one follows.
+    async fn refused(&mut self, code: RefusalCode, sentence: String) -> Result<(), Ended> {
+        let pending = self.answered()?;
+        if code == RefusalCode::UnknownBase && self.in_force.take().is_some() {
+            tracing::info!(%sentence, "publishing the whole image");
+            return self.publish(pending, None).await;
+        }
+        let refused = PublishError::Refused { code, sentence };
+        let _ = pending.reply.send(Err(refused));
+        Ok(())
+    }
+
+    /// The publication that an answer is about.
+    fn answered(&mut self) -> Result<Pending, Ended> {
+        self.pending.pop_front().ok_or(Ended::Unexpected {
+            what: "an answer to no question",
+        })
     }
 
     /// Begins to read a region; one that is being read already goes on.
@@ -510,6 +543,30 @@ impl Talk {
         state.last_facts = None;
         Ok(())
     }
+}
+
+/// The frame of a publication.
+pub(super) struct Frame {
+    pub(super) bytes: Vec<u8>,
+    pub(super) is_change: bool,
+}
+
+/// The frame of an image, or of its change from `base`, whichever is smaller.
+fn frame(image: &PolicyImage, base: Option<&PolicyImage>) -> Result<Frame, LinkError> {
+    let epoch = image.epoch();
+    let change = base.map(|base| image.change_from(base));
+    let change = change.filter(|change| change.len() < image.byte_count());
+    let is_change = change.is_some();
+    let message = match change {
+        Some(change) => Message::PublishChange { epoch, change },
+        None => Message::PublishImage {
+            epoch,
+            image: image.bytes(),
+        },
+    };
+    let mut bytes = Vec::new();
+    encode(&message, &mut bytes)?;
+    Ok(Frame { bytes, is_change })
 }
 
 /// Reads bytes and at most one descriptor that travels beside them.

@@ -626,6 +626,16 @@ const OTHERS: &[(&str, Kind, &str)] = &[
         "changes of policy, by outcome",
     ),
     (
+        "ringfence_policy_publications_total",
+        Counter,
+        "policies sent to the dataplane, by form: a whole image, or a change of the one in force",
+    ),
+    (
+        "ringfence_policy_published_bytes_total",
+        Counter,
+        "bytes of these",
+    ),
+    (
         "ringfence_policy_storage_errors_total",
         Counter,
         "writes of the state directory that failed",

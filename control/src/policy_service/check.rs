@@ -129,7 +129,7 @@ pub(super) fn counts(in_force: &InForce) -> PolicyCounts {
         services: in_force.valid.services.len() as u64,
         rules: in_force.valid.rules.len() as u64,
         identities: u64::from(image.identity_count()),
-        image_bytes: image.bytes().len() as u64,
+        image_bytes: image.byte_count() as u64,
     }
 }
 

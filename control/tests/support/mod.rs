@@ -72,6 +72,8 @@ pub(crate) enum Behaviour {
     Hold,
     /// Adopts, and the link breaks before the answer.
     AdoptAndHangUp,
+    /// Has another image in force than control believes: changes are refused.
+    OtherBase,
 }
 
 #[derive(Default)]
@@ -80,6 +82,8 @@ struct Played {
     in_force: (u64, [u8; 32]),
     image: Vec<u8>,
     published: Vec<u64>,
+    /// Of these, epochs that came as a change.
+    changed: Vec<u64>,
     hang_up: bool,
 }
 
@@ -178,6 +182,12 @@ impl TestDataplane {
         self.played.lock().unwrap().published.clone()
     }
 
+    /// Of these, epochs that came as a change of the image before.
+    #[allow(dead_code, reason = "only the tests of a policy's life ask")]
+    pub(crate) fn changed(&self) -> Vec<u64> {
+        self.played.lock().unwrap().changed.clone()
+    }
+
     pub(crate) fn image(&self) -> acl::PolicyImage {
         acl::PolicyImage::check(self.played.lock().unwrap().image.clone()).unwrap()
     }
@@ -262,6 +272,16 @@ fn send(stream: &mut UnixStream, message: &Message) {
     let _ = stream.write_all(&bytes);
 }
 
+fn refuse(stream: &mut UnixStream, epoch: u64, code: RefusalCode) {
+    let sentence = "no room for it in this test".to_owned();
+    let refused = Message::Refused {
+        epoch,
+        code,
+        sentence,
+    };
+    send(stream, &refused);
+}
+
 impl Talk {
     fn serve(&self, listener: &UnixListener, stopped: &Receiver<bool>) {
         let mut link: Option<(UnixStream, Decoder)> = None;
@@ -308,7 +328,10 @@ impl Talk {
 
     fn act(&self, stream: &mut UnixStream, message: Message) {
         let held = Instant::now();
-        let publishes = matches!(message, Message::PublishImage { .. });
+        let publishes = matches!(
+            message,
+            Message::PublishImage { .. } | Message::PublishChange { .. }
+        );
         while publishes
             && *self.behaviour.lock().unwrap() == Behaviour::Hold
             && held.elapsed() < WAIT
@@ -325,39 +348,17 @@ impl Talk {
             }
             Message::PublishImage { epoch, image } => {
                 played.published.push(epoch);
-                if *self.behaviour.lock().unwrap() == Behaviour::Refuse {
-                    let sentence = "no room for it in this test".to_owned();
-                    let code = RefusalCode::LimitExceeded;
-                    return send(
-                        stream,
-                        &Message::Refused {
-                            epoch,
-                            code,
-                            sentence,
-                        },
-                    );
+                self.adopt(stream, &mut played, epoch, image);
+            }
+            Message::PublishChange { epoch, change } => {
+                if *self.behaviour.lock().unwrap() == Behaviour::OtherBase {
+                    return refuse(stream, epoch, RefusalCode::UnknownBase);
                 }
-                assert!(epoch > played.in_force.0, "epochs rise");
-                assert_eq!(
-                    acl::PolicyImage::check(image.clone()).unwrap().epoch(),
-                    epoch
-                );
-                played.in_force = (epoch, Sha256::digest(&image).into());
-                played.image = image;
-                if *self.behaviour.lock().unwrap() == Behaviour::AdoptAndHangUp {
-                    played.hang_up = true;
-                    return;
-                }
-                let published_to_adopted_ns = 42_000;
-                send(
-                    stream,
-                    &Message::Adopted {
-                        epoch,
-                        workers: 2,
-                        received_to_published_ns: 7_000_000,
-                        published_to_adopted_ns,
-                    },
-                );
+                let base = acl::PolicyImage::check(played.image.clone()).unwrap();
+                let image = base.check_change(&change).unwrap().bytes();
+                played.published.push(epoch);
+                played.changed.push(epoch);
+                self.adopt(stream, &mut played, epoch, image);
             }
             Message::RequestImage => {
                 let (epoch, image) = (played.in_force.0, played.image.clone());
@@ -365,6 +366,30 @@ impl Talk {
             }
             other => panic!("control said {other:?}"),
         }
+    }
+
+    fn adopt(&self, stream: &mut UnixStream, played: &mut Played, epoch: u64, image: Vec<u8>) {
+        if *self.behaviour.lock().unwrap() == Behaviour::Refuse {
+            return refuse(stream, epoch, RefusalCode::LimitExceeded);
+        }
+        assert!(epoch > played.in_force.0, "epochs rise");
+        assert_eq!(
+            acl::PolicyImage::check(image.clone()).unwrap().epoch(),
+            epoch
+        );
+        played.in_force = (epoch, Sha256::digest(&image).into());
+        played.image = image;
+        if *self.behaviour.lock().unwrap() == Behaviour::AdoptAndHangUp {
+            played.hang_up = true;
+            return;
+        }
+        let adopted = Message::Adopted {
+            epoch,
+            workers: 2,
+            received_to_published_ns: 7_000_000,
+            published_to_adopted_ns: 42_000,
+        };
+        send(stream, &adopted);
     }
 
     fn send_region(&self, stream: &UnixStream) {

@@ -8,6 +8,7 @@
 //! must share, and the writer that seals the bytes. `policy` decides what goes in, `acl` checks
 //! every offset and evaluates.
 
+pub mod change;
 mod writer;
 
 pub use writer::{Facts, ImageWriter, SealError, reseal};
@@ -19,7 +20,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// First bytes of every image.
 pub const MAGIC: [u8; 8] = *b"RFPOLICY";
 /// Number of the image's layout. Raised with every change below; any other is refused.
-pub const IMAGE_FORMAT: u32 = 2;
+pub const IMAGE_FORMAT: u32 = 3;
 /// Largest image, bytes. Writer and reader both refuse a larger one.
 pub const IMAGE_BYTES_MAX: usize = 512 << 20;
 /// Sections and rows begin at a multiple of this many bytes.
@@ -168,7 +169,8 @@ impl Section {
 
 /// Sections of an image: all of them, always.
 pub const SECTION_COUNT: usize = Section::ALL.len();
-/// Where the first section begins, bytes.
+/// Where the first section begins, bytes: behind the header and the section table, the *front* of
+/// the image.
 pub const SECTIONS_OFFSET: usize = size_of::<Header>() + SECTION_COUNT * size_of::<SectionEntry>();
 
 macro_rules! rows {
@@ -195,7 +197,7 @@ rows! {
         epoch: U64,
         /// Bytes of the whole image.
         total_bytes: U64,
-        /// [`checksum`] of the whole image but these 8 bytes.
+        /// [`checksum`] of the front but these 8 bytes, and with it of the whole image.
         checksum: U64,
         /// SHA-256 of the policy text.
         revision: [u8; 32],
@@ -220,7 +222,7 @@ rows! {
     }
 
     /// Where one section is.
-    pub struct SectionEntry = 24 {
+    pub struct SectionEntry = 32 {
         /// [`Section`].
         section: U32,
         /// Bytes of one row.
@@ -229,6 +231,8 @@ rows! {
         offset: U64,
         /// Rows.
         count: U64,
+        /// [`section_checksum`] of the rows.
+        checksum: U64,
     }
 
     /// One IPv6 prefix, or a marker that a longer one exists.
@@ -450,20 +454,28 @@ rows! {
 /// Offset of [`Header::checksum`].
 const CHECKSUM_OFFSET: usize = 32;
 
-/// Checksum of an image: every byte but the checksum's own eight.
+/// Checksum of an image: every byte of its front but the checksum's own eight. The checksums of the
+/// sections stand in the front, so that an image has this checksum only with these very sections.
 ///
 /// 64 bits, not keyed: it finds damage, it does not authenticate (the socket's permissions do).
 /// Each step is a bijection of the state, so that any change confined to one aligned 8-byte word
-/// is found for certain, and any other but for 1 in 2^64. `bytes` shorter than a header give 0.
+/// is found for certain, and any other but for 1 in 2^64. `image` shorter than a header gives 0.
 #[must_use]
-pub fn checksum(bytes: &[u8]) -> u64 {
+pub fn checksum(image: &[u8]) -> u64 {
+    let front = image.get(..SECTIONS_OFFSET).unwrap_or(image);
     match (
-        bytes.get(..CHECKSUM_OFFSET),
-        bytes.get(CHECKSUM_OFFSET + 8..),
+        front.get(..CHECKSUM_OFFSET),
+        front.get(CHECKSUM_OFFSET + 8..),
     ) {
         (Some(head), Some(tail)) => hash64(head) ^ mix(hash64(tail)),
         _ => 0,
     }
+}
+
+/// Checksum of the rows of a section, without the zeros behind them.
+#[must_use]
+pub fn section_checksum(rows: &[u8]) -> u64 {
+    hash64(rows)
 }
 
 /// One bijective step.
@@ -547,8 +559,14 @@ pub const fn row_slot(service_class: u32, multiplier: u32, shift: u32, mask: u32
 mod tests {
     use super::*;
 
+    /// What a reader compares: the front's checksum, and that of the only section with rows.
+    fn sums(image: &[u8]) -> (u64, u64) {
+        let rows = image.get(SECTIONS_OFFSET..).unwrap_or(&[]);
+        (checksum(image), section_checksum(rows))
+    }
+
     #[test]
-    fn checksum_changes_with_every_single_byte() {
+    fn a_checksum_changes_with_every_single_byte() {
         let mut image = ImageWriter::new()
             .put(
                 Section::Strings,
@@ -565,11 +583,11 @@ mod tests {
                 next_expiry_day: NONE,
             })
             .expect("a small image");
-        let sum = checksum(&image);
+        let sum = sums(&image);
         for at in (0..image.len()).filter(|at| !(32..40).contains(at)) {
             for bit in 0..8 {
                 image[at] ^= 1 << bit;
-                assert_ne!(checksum(&image), sum, "byte {at} bit {bit}");
+                assert_ne!(sums(&image), sum, "byte {at} bit {bit}");
                 image[at] ^= 1 << bit;
             }
         }

@@ -52,7 +52,7 @@ pub use verdict::{Action, Decision, Mode, VerdictSource};
 
 /// Number of this contract. Raised with every change of a layout or a meaning; both processes must
 /// carry the same one.
-pub const ABI_EPOCH: u32 = 3;
+pub const ABI_EPOCH: u32 = 4;
 
 /// Declares an enum that lives in one byte of the contract, with its name for people and a checked
 /// way back from the byte.

@@ -12,7 +12,8 @@
 //! | dataplane | `Region` + memfd (SCM_RIGHTS) | after control's `Hello` |
 //! | dataplane | `PolicyInForce` | after `Region`, so that a returning control learns where it stands |
 //! | control | `PublishImage` | a policy is to be adopted |
-//! | dataplane | `Adopted` or `Refused` | once per `PublishImage`, in order |
+//! | control | `PublishChange` | the same, where the image that the dataplane adopted last came over this conversation |
+//! | dataplane | `Adopted` or `Refused` | once per `PublishImage` and `PublishChange`, in order; `Refused` with `UnknownBase` asks for the whole image |
 //! | control | `RequestImage`; dataplane answers `Image` | control lost the image in force |
 //! | either | `Shutdown` | orderly end; the dataplane takes it as "stop", control as "the dataplane stops" |
 //!
@@ -63,6 +64,8 @@ byte_enum! {
         NotAdopted = 7 => "not-adopted",
         /// The dataplane is stopping.
         Stopping = 8 => "stopping",
+        /// The image that was changed is not the one in force: publish the whole one.
+        UnknownBase = 9 => "unknown-base",
     }
 }
 
@@ -113,13 +116,20 @@ pub enum Message {
         /// The image.
         image: Vec<u8>,
     },
+    /// What a policy image to adopt has that the one in force has not.
+    PublishChange {
+        /// Policy epoch of the image.
+        epoch: u64,
+        /// The change, see [`change`](crate::image::change).
+        change: Vec<u8>,
+    },
     /// Every worker has adopted the image.
     Adopted {
         /// Policy epoch of the image.
         epoch: u64,
         /// Workers that adopted it.
         workers: u32,
-        /// From the last byte of `PublishImage` received until the workers were told: the image was
+        /// From the last byte of it received until the workers were told: the image was
         /// checked and kept for the next start.
         received_to_published_ns: u64,
         /// From then to the last worker's adoption.
@@ -163,11 +173,12 @@ const KIND_POLICY_IN_FORCE: u16 = 6;
 const KIND_REQUEST_IMAGE: u16 = 7;
 const KIND_IMAGE: u16 = 8;
 const KIND_SHUTDOWN: u16 = 9;
+const KIND_PUBLISH_CHANGE: u16 = 10;
 
 /// Largest payload of a frame type, `None` where the contract has no such type.
 const fn payload_bytes_max(kind: u16) -> Option<usize> {
     match kind {
-        KIND_PUBLISH_IMAGE | KIND_IMAGE => Some(IMAGE_FRAME_BYTES_MAX),
+        KIND_PUBLISH_IMAGE | KIND_IMAGE | KIND_PUBLISH_CHANGE => Some(IMAGE_FRAME_BYTES_MAX),
         KIND_HELLO..=KIND_SHUTDOWN => Some(FRAME_BYTES_MAX),
         _ => None,
     }
@@ -274,6 +285,10 @@ fn encode_payload(message: &Message, out: &mut Vec<u8>) -> u16 {
         Message::PublishImage { epoch, image } => {
             put_image(*epoch, image, out);
             KIND_PUBLISH_IMAGE
+        }
+        Message::PublishChange { epoch, change } => {
+            put_image(*epoch, change, out);
+            KIND_PUBLISH_CHANGE
         }
         Message::Adopted {
             epoch,
@@ -410,6 +425,10 @@ impl<'a> Payload<'a> {
             KIND_PUBLISH_IMAGE => Message::PublishImage {
                 epoch: self.u64()?,
                 image: self.image(),
+            },
+            KIND_PUBLISH_CHANGE => Message::PublishChange {
+                epoch: self.u64()?,
+                change: self.image(),
             },
             KIND_ADOPTED => {
                 let epoch = self.u64()?;

@@ -221,8 +221,8 @@ fn header_and_verdict_row_are_where_their_rulers_say() {
     ];
     let drawn = [0, 8, 16, 20, 24, 25, 26, 27, 28, 29, 30, 31, 32, 36, 60];
     assert_eq!(verdict, drawn);
-    assert_eq!(size_of::<SectionEntry>(), 24);
-    assert_eq!(SECTIONS_OFFSET, 128 + 24 * SECTION_COUNT);
+    assert_eq!(size_of::<SectionEntry>(), 32);
+    assert_eq!(SECTIONS_OFFSET, 128 + 32 * SECTION_COUNT);
 }
 
 #[test]

@@ -382,7 +382,7 @@ fn the_blocks_of_rings_and_locks_are_as_drawn() {
 
 #[test]
 fn every_frame_is_as_long_as_its_table_says() {
-    let frames: [(&str, u16, Message); 9] = [
+    let frames: [(&str, u16, Message); 10] = [
         (
             "Hello",
             1,
@@ -434,6 +434,14 @@ fn every_frame_is_as_long_as_its_table_says() {
             },
         ),
         ("Shutdown", 9, Message::Shutdown),
+        (
+            "PublishChange",
+            10,
+            Message::PublishChange {
+                epoch: 1,
+                change: vec![0; 5],
+            },
+        ),
     ];
     let header = rows(section("### Frame header (type any)"));
     let end = header.last().map(|row| row.offset + row.size.unwrap_or(0));

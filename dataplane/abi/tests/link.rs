@@ -24,6 +24,10 @@ fn one_of_each() -> Vec<Message> {
             epoch: 3,
             image: vec![1, 2, 3],
         },
+        Message::PublishChange {
+            epoch: 4,
+            change: vec![4, 5],
+        },
         Message::Adopted {
             epoch: 3,
             workers: 2,
@@ -59,7 +63,7 @@ fn frames_have_the_documented_bytes() {
         package_version: "0.1.0".to_owned(),
     });
     let mut expected = b"RFL1\x01\0\0\0\x21\0\0\0\0\0\0\0".to_vec();
-    expected.extend_from_slice(b"\x03\0\0\0\x01\0\0\0\x04\x03\x02\x010123456789abcdef0.1.0");
+    expected.extend_from_slice(b"\x04\0\0\0\x01\0\0\0\x04\x03\x02\x010123456789abcdef0.1.0");
     assert_eq!(frame(&hello), expected);
 
     let adopted = Message::Adopted {
@@ -206,7 +210,7 @@ fn unknown_types_reserved_bytes_and_trailing_bytes_are_refused() {
         decode(&bytes)
     };
     assert_eq!(with(4, 0), Err(LinkError::UnknownType { kind: 0 }));
-    assert_eq!(with(4, 10), Err(LinkError::UnknownType { kind: 10 }));
+    assert_eq!(with(4, 11), Err(LinkError::UnknownType { kind: 11 }));
     for index in [6, 7, 12, 13, 14, 15] {
         assert!(
             matches!(with(index, 1), Err(LinkError::Malformed { .. })),
@@ -253,6 +257,8 @@ fn message() -> impl Strategy<Value = Message> {
             ),
         any::<u64>().prop_map(|bytes| Message::Region { bytes }),
         (any::<u64>(), image()).prop_map(|(epoch, image)| Message::PublishImage { epoch, image }),
+        (any::<u64>(), image())
+            .prop_map(|(epoch, change)| Message::PublishChange { epoch, change }),
         any::<(u64, u32, u64, u64)>().prop_map(
             |(epoch, workers, received_to_published_ns, published_to_adopted_ns)| {
                 Message::Adopted {

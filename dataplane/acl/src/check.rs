@@ -2,105 +2,24 @@
 //!
 //! Control checks an image when it writes one, the dataplane when it reads one, by this same code.
 
+mod change;
 mod hosts;
 mod hot;
 mod raw;
+mod sections;
 mod v4;
 
 use crate::error::ImageError;
-use crate::image::{self, PolicyImage};
+use crate::image::{Part, PolicyImage, RuleIndex};
+use crate::tables::Tables;
 use abi::image::{
     ALIGN_BYTES, Header, IMAGE_BYTES_MAX, IMAGE_FORMAT, MAGIC, PAIR_BLOCK, SECTION_COUNT,
-    SECTIONS_OFFSET, Section, SectionEntry, checksum,
+    SECTIONS_OFFSET, Section, SectionEntry, checksum, section_checksum,
 };
 use core::ops::Range;
-use zerocopy::little_endian::U32;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
-
-/// The image's sections while they are being checked.
-pub(crate) struct Sections<'a> {
-    bytes: &'a [u8],
-    header: &'a Header,
-    ranges: Vec<Range<usize>>,
-}
-
-impl<'a> Sections<'a> {
-    fn rows<T: FromBytes + KnownLayout + Immutable + Unaligned>(
-        &self,
-        section: Section,
-    ) -> &'a [T] {
-        image::rows(self.bytes, &self.ranges, section)
-    }
-
-    fn count(&self, section: Section) -> usize {
-        self.rows_bytes(section) / section.row_bytes()
-    }
-
-    fn rows_bytes(&self, section: Section) -> usize {
-        self.ranges
-            .get(usize::from(section.byte() - 1))
-            .map_or(0, ExactSizeIterator::len)
-    }
-}
-
-/// One row under check: where it is, so that an error can say so.
-#[derive(Clone, Copy)]
-pub(crate) struct At {
-    section: Section,
-    row: usize,
-}
-
-impl At {
-    fn refuse(self, field: &'static str, value: impl Into<u64>) -> ImageError {
-        ImageError::Row {
-            section: self.section,
-            row: self.row,
-            field,
-            value: value.into(),
-        }
-    }
-
-    /// `value < limit`.
-    fn below(self, field: &'static str, value: u32, limit: usize) -> Result<(), ImageError> {
-        self.when((value as usize) < limit, field, value)
-    }
-
-    /// `first .. first + count` lies within `limit` rows.
-    fn within(
-        self,
-        field: &'static str,
-        first: U32,
-        count: U32,
-        limit: usize,
-    ) -> Result<(), ImageError> {
-        self.when(image::span(first, count).end <= limit, field, first.get())
-    }
-
-    fn when(
-        self,
-        holds: bool,
-        field: &'static str,
-        value: impl Into<u64>,
-    ) -> Result<(), ImageError> {
-        if holds {
-            Ok(())
-        } else {
-            Err(self.refuse(field, value))
-        }
-    }
-
-    /// The enum value of a byte.
-    fn byte<T>(self, field: &'static str, value: u8, found: Option<T>) -> Result<T, ImageError> {
-        found.ok_or_else(|| self.refuse(field, value))
-    }
-}
-
-/// Numbered rows of a section.
-fn numbered<T>(section: Section, rows: &[T]) -> impl Iterator<Item = (At, &T)> {
-    rows.iter()
-        .enumerate()
-        .map(move |(row, value)| (At { section, row }, value))
-}
+use sections::Sections;
+use std::sync::Arc;
+use zerocopy::FromBytes;
 
 impl PolicyImage {
     /// Checks everything and copies what cores walk into aligned tables.
@@ -112,34 +31,42 @@ impl PolicyImage {
     /// Work grows with the image. Main thread or control only, never a polling core.
     pub fn check(bytes: impl Into<Box<[u8]>>) -> Result<Self, ImageError> {
         let bytes = bytes.into();
-        let header = *frame(&bytes)?;
-        let ranges = section_table(&bytes)?;
-        let sections = Sections {
-            bytes: &bytes,
-            header: &header,
-            ranges,
-        };
-        classes(&sections)?;
-        let rules_by_id = raw::check(&sections)?;
-        let tables = hot::check(&sections)?;
-        let ranges = sections.ranges;
+        let header = *frame(&bytes, bytes.len())?;
+        let ranges = section_ranges(&bytes, &header)?;
+        whole_sections(&bytes, &ranges)?;
+        let front = bytes.get(..SECTIONS_OFFSET).unwrap_or(&[]).into();
+        let bytes = Arc::new(bytes);
+        let part = |range: &Range<usize>| Part::of(&bytes, range.clone());
+        let parts: Vec<Part> = ranges.iter().map(part).collect();
+        let (tables, rules_by_id) = build(&Sections::unknown(&header, &parts))?;
         Ok(Self {
+            front,
             header,
-            ranges,
+            parts,
             tables,
             rules_by_id,
-            bytes,
         })
+    }
+
+    fn section_table(&self) -> &[SectionEntry] {
+        section_table(&self.front)
     }
 }
 
-/// Header and checksum.
-fn frame(bytes: &[u8]) -> Result<&Header, ImageError> {
-    let size = ImageError::Size { bytes: bytes.len() };
-    if bytes.len() > IMAGE_BYTES_MAX || !bytes.len().is_multiple_of(ALIGN_BYTES) {
+/// Checks what stands in the sections and makes what is walked: the tables, and the rules by id.
+fn build(sections: &Sections<'_>) -> Result<(Tables, Arc<[RuleIndex]>), ImageError> {
+    classes(sections)?;
+    let rules_by_id = raw::check(sections)?;
+    Ok((hot::check(sections)?, rules_by_id))
+}
+
+/// The header of an image of `length` bytes, and the checksum of its front.
+fn frame(front: &[u8], length: usize) -> Result<&Header, ImageError> {
+    let size = ImageError::Size { bytes: length };
+    if length > IMAGE_BYTES_MAX || !length.is_multiple_of(ALIGN_BYTES) {
         return Err(size);
     }
-    let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
+    let Ok((header, _)) = Header::ref_from_prefix(front) else {
         return Err(size);
     };
     if header.magic != MAGIC {
@@ -155,13 +82,13 @@ fn frame(bytes: &[u8]) -> Result<&Header, ImageError> {
     if format != IMAGE_FORMAT {
         return Err(ImageError::Format { found: format });
     }
-    if header.total_bytes.get() != bytes.len() as u64 {
+    if header.total_bytes.get() != length as u64 {
         return Err(ImageError::Length {
             stated: header.total_bytes.get(),
-            bytes: bytes.len(),
+            bytes: length,
         });
     }
-    let (found, computed) = (header.checksum.get(), checksum(bytes));
+    let (found, computed) = (header.checksum.get(), checksum(front));
     if found != computed {
         return Err(ImageError::Checksum { found, computed });
     }
@@ -184,13 +111,22 @@ fn frame(bytes: &[u8]) -> Result<&Header, ImageError> {
     Ok(header)
 }
 
-/// Ranges of the sections. Each begins where the one before it ends, so that none can overlap.
-fn section_table(bytes: &[u8]) -> Result<Vec<Range<usize>>, ImageError> {
-    let table = bytes
+/// The section table behind a header; empty where it is cut.
+fn section_table(front: &[u8]) -> &[SectionEntry] {
+    front
         .get(size_of::<Header>()..SECTIONS_OFFSET)
-        .unwrap_or(&[]);
-    let entries = <[SectionEntry]>::ref_from_bytes(table)
-        .map_err(|_| ImageError::Size { bytes: bytes.len() })?;
+        .and_then(|table| <[SectionEntry]>::ref_from_bytes(table).ok())
+        .unwrap_or(&[])
+}
+
+/// Ranges of the sections, without the zeros behind them. Each begins where the one before it ends,
+/// so that none can overlap, and the last ends with the image.
+fn section_ranges(front: &[u8], header: &Header) -> Result<Vec<Range<usize>>, ImageError> {
+    let entries = section_table(front);
+    let total = usize::try_from(header.total_bytes.get()).unwrap_or(0);
+    if entries.len() != SECTION_COUNT {
+        return Err(ImageError::Size { bytes: total });
+    }
     let mut ranges = Vec::with_capacity(SECTION_COUNT);
     let mut offset = SECTIONS_OFFSET;
     for (section, entry) in Section::ALL.iter().zip(entries) {
@@ -206,24 +142,40 @@ fn section_table(bytes: &[u8]) -> Result<Vec<Range<usize>>, ImageError> {
             .ok()
             .and_then(|count| count.checked_mul(row_bytes))
             .and_then(|size| offset.checked_add(size))
-            .filter(|end| *end <= bytes.len());
+            .filter(|end| *end <= total);
         let Some(end) = end else { return Err(refuse) };
-        let padded = end.next_multiple_of(ALIGN_BYTES);
-        if bytes
-            .get(end..padded)
-            .is_none_or(|padding| padding.iter().any(|byte| *byte != 0))
-        {
-            return Err(refuse);
-        }
         ranges.push(offset..end);
-        offset = padded;
+        offset = end.next_multiple_of(ALIGN_BYTES);
     }
-    if offset != bytes.len() {
+    if offset != total {
         return Err(ImageError::SectionTable {
             section: Section::Strings,
         });
     }
     Ok(ranges)
+}
+
+/// Every section has its checksum, and zeros behind it.
+fn whole_sections(bytes: &[u8], ranges: &[Range<usize>]) -> Result<(), ImageError> {
+    let entries = section_table(bytes);
+    for ((section, entry), range) in Section::ALL.iter().zip(entries).zip(ranges) {
+        let section = *section;
+        let rows = bytes.get(range.clone()).unwrap_or(&[]);
+        let (found, computed) = (entry.checksum.get(), section_checksum(rows));
+        if found != computed {
+            return Err(ImageError::SectionChecksum {
+                section,
+                found,
+                computed,
+            });
+        }
+        let padded = range.end.next_multiple_of(ALIGN_BYTES);
+        let padding = bytes.get(range.end..padded);
+        if padding.is_none_or(|padding| padding.iter().any(|byte| *byte != 0)) {
+            return Err(ImageError::SectionTable { section });
+        }
+    }
+    Ok(())
 }
 
 /// The header's class counts agree with each other and with the pair index.

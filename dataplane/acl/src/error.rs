@@ -50,6 +50,39 @@ pub enum ImageError {
         /// Of the bytes.
         computed: u64,
     },
+    /// A section is damaged.
+    #[error(
+        "policy image is damaged: section {section} has checksum {found:#018x}, its rows give {computed:#018x}; publish it again"
+    )]
+    SectionChecksum {
+        /// Section.
+        section: Section,
+        /// In the section table.
+        found: u64,
+        /// Of the rows.
+        computed: u64,
+    },
+    /// The bytes are no change of an image.
+    #[error("change of a policy image is cut or out of order: publish the whole image")]
+    Change,
+    /// A change of another image than the one that is here.
+    #[error(
+        "change of the policy image of epoch {base_epoch} and checksum {base_checksum:#018x}, which is not the one in force: publish the whole image"
+    )]
+    Base {
+        /// Epoch of the image that was changed.
+        base_epoch: u64,
+        /// Its checksum.
+        base_checksum: u64,
+    },
+    /// Pieces that do not fit the section.
+    #[error(
+        "change of a policy image: what it says of section {section} does not fit; publish the whole image"
+    )]
+    Pieces {
+        /// Section.
+        section: Section,
+    },
     /// Epoch 0 means "no policy" everywhere.
     #[error("policy image has epoch 0, which means no policy")]
     EpochZero,

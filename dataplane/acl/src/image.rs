@@ -2,13 +2,16 @@
 
 use crate::Service;
 use crate::tables::{FAIL_CLOSED, Tables};
+use abi::image::change::ChangeWriter;
 use abi::image::{
-    Header, IdentityRow, LimitRow, NONE, PortRow, PrefixRow, RULE_EXPIRED, RateKind, RuleMode,
-    RuleRow, Section, SegmentRow, ServiceRow, Tier, V6_PROBES_MAX, VerdictRow, WorkloadRow,
+    ALIGN_BYTES, Header, IdentityRow, LimitRow, NONE, PortRow, PrefixRow, RULE_EXPIRED, RateKind,
+    RuleMode, RuleRow, Section, SegmentRow, ServiceRow, Tier, V6_PROBES_MAX, VerdictRow,
+    WorkloadRow,
 };
 use abi::verdict::OnChange;
 use abi::{Action, Decision, Mode};
-use core::ops::Range;
+use core::ops::{Deref, Range};
+use std::sync::Arc;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -33,12 +36,53 @@ pub struct Question {
 /// `Send + Sync`: the main thread checks it once and shares it with the cores in an `Arc`.
 #[derive(Debug)]
 pub struct PolicyImage {
-    pub(crate) bytes: Box<[u8]>,
+    /// Header and section table.
+    pub(crate) front: Box<[u8]>,
     pub(crate) header: Header,
-    pub(crate) ranges: Vec<Range<usize>>,
+    /// Rows of each section, shared with the images that were made of this one.
+    pub(crate) parts: Vec<Part>,
     pub(crate) tables: Tables,
     /// Rule indexes by ascending rule id.
-    pub(crate) rules_by_id: Box<[RuleIndex]>,
+    pub(crate) rules_by_id: Arc<[RuleIndex]>,
+}
+
+/// The rows of a section: their place in bytes that several images may share.
+#[derive(Clone)]
+pub(crate) struct Part {
+    bytes: Arc<Box<[u8]>>,
+    range: Range<usize>,
+}
+
+impl Part {
+    pub(crate) fn of(bytes: &Arc<Box<[u8]>>, range: Range<usize>) -> Self {
+        Self {
+            bytes: Arc::clone(bytes),
+            range,
+        }
+    }
+
+    pub(crate) fn alone(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self {
+            bytes: Arc::new(bytes.into()),
+            range,
+        }
+    }
+}
+
+/// The rows, wherever they lie.
+impl core::fmt::Debug for Part {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl Deref for Part {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.range.clone()).unwrap_or(&[])
+    }
 }
 
 /// A rule in raw form.
@@ -205,11 +249,54 @@ pub struct Limit {
     pub burst: u64,
 }
 
+/// What stands behind a section to the next multiple.
+const ZEROS: [u8; ALIGN_BYTES] = [0; ALIGN_BYTES];
+
 impl PolicyImage {
-    /// The bytes that were checked.
+    /// The bytes that were checked, put together.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.byte_count());
+        self.runs().for_each(|run| bytes.extend_from_slice(run));
+        bytes
+    }
+
+    /// The bytes that were checked, run after run, as they lie in memory.
+    pub fn runs(&self) -> impl Iterator<Item = &[u8]> {
+        let padded = self.parts.iter().flat_map(|part| {
+            let zeros = part.len().next_multiple_of(ALIGN_BYTES) - part.len();
+            [&**part, ZEROS.get(..zeros).unwrap_or(&[])]
+        });
+        core::iter::once(&*self.front).chain(padded)
+    }
+
+    /// How many bytes that are.
+    #[must_use]
+    pub fn byte_count(&self) -> usize {
+        self.runs().map(<[u8]>::len).sum()
+    }
+
+    /// The rows of a section as bytes.
+    #[must_use]
+    pub fn section(&self, section: Section) -> &[u8] {
+        part(&self.parts, section)
+    }
+
+    /// What this image has that `base` has not: [`PolicyImage::check_change`] of `base` makes this
+    /// image of it again. Compared byte by byte, but for what both share.
+    ///
+    /// # Unbounded
+    /// Work grows with the image.
+    #[must_use]
+    pub fn change_from(&self, base: &Self) -> Vec<u8> {
+        let mut change = ChangeWriter::new(&base.header, &self.front);
+        for section in Section::ALL {
+            let (old, new) = (base.section(*section), self.section(*section));
+            if !core::ptr::eq(old, new) {
+                change.compare(*section, old, new);
+            }
+        }
+        change.finish()
     }
 
     /// Policy epoch, never 0.
@@ -346,7 +433,7 @@ impl PolicyImage {
     /// Most loads that any evaluation of this image can take.
     #[must_use]
     pub fn loads_max(&self) -> u32 {
-        let lengths = self.tables.v6_lengths.len();
+        let lengths = self.tables.v6.lengths.len();
         let v6 = (usize::BITS - lengths.leading_zeros()) * V6_PROBES_MAX;
         2 * v6.max(5) + 10
     }
@@ -516,7 +603,7 @@ impl PolicyImage {
         [
             memory(&tables.v4_nodes),
             memory(&tables.v4_hosts.slots),
-            memory(&tables.v6_slots),
+            memory(&tables.v6.slots),
             memory(&tables.pair_index),
             memory(&tables.pair_cells),
             memory(&tables.row_sets),
@@ -540,7 +627,7 @@ impl PolicyImage {
         &self,
         section: Section,
     ) -> &[T] {
-        rows(&self.bytes, &self.ranges, section)
+        rows(&self.parts, section)
     }
 
     fn text(&self, first: U32, bytes: U32) -> &str {
@@ -563,17 +650,19 @@ impl PolicyImage {
     }
 }
 
-/// Rows of a section whose range `check` has found good; empty otherwise.
-pub(crate) fn rows<'a, T: FromBytes + KnownLayout + Immutable + Unaligned>(
-    bytes: &'a [u8],
-    ranges: &[Range<usize>],
-    section: Section,
-) -> &'a [T] {
-    ranges
+/// Bytes of a section.
+pub(crate) fn part(parts: &[Part], section: Section) -> &[u8] {
+    parts
         .get(usize::from(section.byte() - 1))
-        .and_then(|range| bytes.get(range.clone()))
-        .and_then(|bytes| <[T]>::ref_from_bytes(bytes).ok())
-        .unwrap_or(&[])
+        .map_or(&[], |part| part)
+}
+
+/// Rows of a section that `check` has found whole; empty otherwise.
+pub(crate) fn rows<T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    parts: &[Part],
+    section: Section,
+) -> &[T] {
+    <[T]>::ref_from_bytes(part(parts, section)).unwrap_or(&[])
 }
 
 /// `first .. first + count` without overflow.

@@ -5,6 +5,7 @@ use abi::image::{row_slot, v6_home, v6_masked};
 use abi::verdict::{Coverage, OnChange};
 use abi::{Action, Decision, Mode, VerdictSource};
 use core::hint::select_unpredictable;
+use std::sync::Arc;
 
 /// What happens where a lookup fails that `check` has made impossible to fail.
 pub(crate) const FAIL_CLOSED: Decision = Decision {
@@ -105,12 +106,12 @@ const _: () = assert!(size_of::<RowSetEntry>() == 64);
 /// Single IPv4 addresses that are not what the prefix around them is. Each stands where its hash
 /// and the displacement of its bucket say, and no two at the same place: one load finds it, or finds
 /// that it is not here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hosts {
     /// One for each bucket; a power of two of them.
-    pub(crate) displacements: Box<[u16]>,
+    pub(crate) displacements: Arc<[u16]>,
     /// A power of two.
-    pub(crate) slots: Box<[HostSlot]>,
+    pub(crate) slots: Arc<[HostSlot]>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -164,28 +165,57 @@ pub(crate) struct SlotEntry {
     pub(crate) row: u32,
 }
 
-/// Everything an evaluation touches.
+/// Everything an evaluation touches. Tables are shared with other images that have the same.
 #[derive(Debug)]
 pub(crate) struct Tables {
     /// IPv4 hosts, or none at all. Those that are here are not in the trie.
     pub(crate) v4_hosts: Hosts,
     /// The first two levels of the IPv4 trie, flattened.
-    pub(crate) v4_root: Box<[u32; V4_ROOT_ENTRIES]>,
-    pub(crate) v4_nodes: Box<[u32]>,
-    pub(crate) v6_lengths: Box<[u8]>,
-    pub(crate) v6_slots: Box<[V6Entry]>,
-    pub(crate) v6_mask: u32,
+    pub(crate) v4_root: Arc<[u32; V4_ROOT_ENTRIES]>,
+    pub(crate) v4_nodes: Arc<[u32]>,
+    pub(crate) v6: V6Tables,
     pub(crate) v6_default: u32,
-    pub(crate) identities: Box<[Classes]>,
+    pub(crate) identities: Arc<[Classes]>,
     pub(crate) pair_stride: u32,
-    pub(crate) pair_index: Box<[PairEntry]>,
-    pub(crate) pair_cells: Box<[u32]>,
-    pub(crate) row_sets: Box<[RowSetEntry]>,
-    pub(crate) row_slots: Box<[SlotEntry]>,
-    pub(crate) verdicts: Box<[Decision]>,
-    pub(crate) service_protos: Box<[u32; SERVICE_PAGE as usize]>,
-    pub(crate) service_pages: Box<[[u32; SERVICE_PAGE as usize]]>,
-    pub(crate) service_blocks: Box<[[u16; SERVICE_PAGE as usize]]>,
+    pub(crate) pair_index: Arc<[PairEntry]>,
+    pub(crate) pair_cells: Arc<[u32]>,
+    pub(crate) row_sets: Arc<[RowSetEntry]>,
+    pub(crate) row_slots: Arc<[SlotEntry]>,
+    pub(crate) verdicts: Arc<[Decision]>,
+    pub(crate) service_protos: Arc<[u32; SERVICE_PAGE as usize]>,
+    pub(crate) service_pages: Arc<[[u32; SERVICE_PAGE as usize]]>,
+    pub(crate) service_blocks: Arc<[[u16; SERVICE_PAGE as usize]]>,
+}
+
+/// Prefixes of IPv6 by length.
+#[derive(Clone, Debug)]
+pub(crate) struct V6Tables {
+    /// Ascending.
+    pub(crate) lengths: Arc<[u8]>,
+    /// A power of two.
+    pub(crate) slots: Arc<[V6Entry]>,
+    pub(crate) mask: u32,
+}
+
+impl V6Tables {
+    pub(crate) fn probe(
+        &self,
+        prefix: u128,
+        length: u8,
+        loads: &mut impl LoadCount,
+    ) -> Option<u32> {
+        let home = v6_home(prefix, length, self.mask);
+        for step in 0..V6_PROBES_MAX {
+            let slot = get(&self.slots, (home + step) & self.mask, loads)?;
+            if slot.length == length && slot.prefix == prefix {
+                return Some(slot.identity);
+            }
+            if slot.length == V6_EMPTY {
+                return None;
+            }
+        }
+        None
+    }
 }
 
 /// One load. `check` has made `None` impossible; the caller fails closed all the same.
@@ -250,11 +280,11 @@ impl Tables {
     #[inline(never)]
     fn v6_identity(&self, address: u128, loads: &mut impl LoadCount) -> Option<u32> {
         let mut best = self.v6_default;
-        let (mut low, mut high) = (0, self.v6_lengths.len());
+        let (mut low, mut high) = (0, self.v6.lengths.len());
         while low < high {
             let middle = low.midpoint(high);
-            let length = *self.v6_lengths.get(middle)?;
-            match self.v6_probe(v6_masked(address, length), length, loads) {
+            let length = *self.v6.lengths.get(middle)?;
+            match self.v6.probe(v6_masked(address, length), length, loads) {
                 Some(identity) => {
                     best = identity;
                     low = middle + 1;
@@ -263,25 +293,6 @@ impl Tables {
             }
         }
         Some(best)
-    }
-
-    pub(crate) fn v6_probe(
-        &self,
-        prefix: u128,
-        length: u8,
-        loads: &mut impl LoadCount,
-    ) -> Option<u32> {
-        let home = v6_home(prefix, length, self.v6_mask);
-        for step in 0..V6_PROBES_MAX {
-            let slot = get(&self.v6_slots, (home + step) & self.v6_mask, loads)?;
-            if slot.length == length && slot.prefix == prefix {
-                return Some(slot.identity);
-            }
-            if slot.length == V6_EMPTY {
-                return None;
-            }
-        }
-        None
     }
 
     /// Class of a service: 3 loads.

@@ -243,7 +243,7 @@ fn each_refusal_says_what_is_wrong() {
     );
     assert_eq!(
         refused(&put(12, &[9, 0, 0, 0])),
-        "policy image of format 9, this dataplane reads 2: install the same release on both processes"
+        "policy image of format 9, this dataplane reads 3: install the same release on both processes"
     );
     assert_eq!(
         refused(&put(16, &[0])),
@@ -267,7 +267,7 @@ fn each_refusal_says_what_is_wrong() {
     damaged[verdicts] ^= 1;
     let text = check(&damaged).expect_err("a damaged image").to_string();
     assert!(
-        text.starts_with("policy image is damaged: checksum 0x"),
+        text.starts_with("policy image is damaged: section verdicts has checksum 0x"),
         "{text}"
     );
 }

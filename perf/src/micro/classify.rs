@@ -225,7 +225,7 @@ fn image(rules: u32) -> Result<PolicyImage, String> {
     let today = jiff::civil::date(2026, 1, 1);
     let valid = policy::load(&text, "classify.toml", today).map_err(|e| e.to_string())?;
     let compiled = policy::compile(&valid, 1, today).map_err(|e| e.to_string())?;
-    PolicyImage::check(compiled.image.bytes().to_vec()).map_err(|e| e.to_string())
+    PolicyImage::check(compiled.image.bytes()).map_err(|e| e.to_string())
 }
 
 /// The same rules, address by address.

@@ -171,7 +171,7 @@ fn image() -> Result<PolicyImage, String> {
     let today = jiff::civil::date(2026, 1, 1);
     let valid = policy::load(POLICY, "work_policy.toml", today).map_err(|e| e.to_string())?;
     let compiled = policy::compile(&valid, 1, today).map_err(|e| e.to_string())?;
-    PolicyImage::check(compiled.image.bytes().to_vec()).map_err(|e| e.to_string())
+    PolicyImage::check(compiled.image.bytes()).map_err(|e| e.to_string())
 }
 
 /// A core with the policy adopted, and the region that holds its ring.

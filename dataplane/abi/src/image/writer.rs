@@ -2,12 +2,12 @@
 
 use super::{
     ALIGN_BYTES, CHECKSUM_OFFSET, Header, IMAGE_BYTES_MAX, IMAGE_FORMAT, MAGIC, PAIR_BLOCK,
-    SECTION_COUNT, SECTIONS_OFFSET, Section, SectionEntry, checksum,
+    SECTION_COUNT, SECTIONS_OFFSET, Section, SectionEntry, checksum, section_checksum,
 };
 use crate::ABI_EPOCH;
 use std::borrow::Cow;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{Immutable, IntoBytes, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
 
 /// What the writer cannot seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +114,7 @@ impl<'a> ImageWriter<'a> {
                 row_bytes: U32::new(u32::try_from(section.row_bytes()).unwrap_or(0)),
                 offset: U64::new(offset as u64),
                 count: U64::new((body.len() / section.row_bytes()) as u64),
+                checksum: U64::new(0),
             };
             image.extend_from_slice(entry.as_bytes());
             offset += body.len().next_multiple_of(ALIGN_BYTES);
@@ -133,8 +134,27 @@ impl Default for ImageWriter<'_> {
     }
 }
 
-/// Writes the right checksum into an image's header. Bytes shorter than a header stay as they are.
+/// Writes the right checksums into an image: those of the sections that its table finds, and that of
+/// the front. Of the front alone, the sections' stay. Bytes shorter than a header stay as they are.
 pub fn reseal(image: &mut [u8]) {
+    if let Some((front, sections)) = image.split_at_mut_checked(SECTIONS_OFFSET)
+        && let Some(table) = front.get_mut(size_of::<Header>()..)
+        && let Ok(entries) = <[SectionEntry]>::mut_from_bytes(table)
+    {
+        for (section, entry) in Section::ALL.iter().zip(entries) {
+            let number = |number: U64| usize::try_from(number.get()).ok();
+            let rows = number(entry.offset)
+                .and_then(|offset| offset.checked_sub(SECTIONS_OFFSET))
+                .zip(number(entry.count))
+                .and_then(|(first, count)| {
+                    let bytes = count.checked_mul(section.row_bytes())?;
+                    sections.get(first..first.checked_add(bytes)?)
+                });
+            if let Some(rows) = rows.filter(|_| !sections.is_empty()) {
+                entry.checksum.set(section_checksum(rows));
+            }
+        }
+    }
     let sum = checksum(image).to_le_bytes();
     if let Some(field) = image.get_mut(CHECKSUM_OFFSET..CHECKSUM_OFFSET + 8) {
         field.copy_from_slice(&sum);

@@ -19,9 +19,9 @@ pub(super) fn table(hosts: Vec<(u32, u32)>) -> Hosts {
     // At most four slots in five are taken.
     let slots = (hosts.len() + hosts.len().div_ceil(4)).next_power_of_two();
     let buckets = (slots / BUCKET_HOSTS).max(1);
-    let mut table = Hosts {
-        displacements: vec![0; buckets].into(),
-        slots: vec![HostSlot::default(); slots].into(),
+    let mut table = Placed {
+        displacements: vec![0; buckets],
+        slots: vec![HostSlot::default(); slots],
     };
     let mut keys: Vec<Key> = hosts
         .into_iter()
@@ -41,13 +41,22 @@ pub(super) fn table(hosts: Vec<(u32, u32)>) -> Hosts {
     for keys in buckets {
         table.place(keys);
     }
-    table
+    Hosts {
+        displacements: table.displacements.into(),
+        slots: table.slots.into(),
+    }
 }
 
 /// Bucket, hash, what goes into the slot.
 type Key = (usize, u64, HostSlot);
 
-impl Hosts {
+/// The table while it is filled.
+struct Placed {
+    displacements: Vec<u16>,
+    slots: Vec<HostSlot>,
+}
+
+impl Placed {
     /// Places the keys of one bucket where the first displacement says that leaves them all free slots.
     fn place(&mut self, keys: &[Key]) {
         let count = self.slots.len();

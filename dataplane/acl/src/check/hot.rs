@@ -1,10 +1,11 @@
-//! Checks what a core walks, and copies it into aligned tables.
+//! Checks what a core walks, and copies it into aligned tables. Tables whose sections did not change
+//! are those of the base.
 
+use super::sections::{At, Sections, numbered};
 use super::v4::V4Tables;
-use super::{At, Sections, numbered};
 use crate::error::ImageError;
 use crate::tables::{
-    Classes, FAIL_CLOSED, NO_CLASS, PairEntry, RowSetEntry, SlotEntry, Tables, V6Entry,
+    Classes, FAIL_CLOSED, NO_CLASS, PairEntry, RowSetEntry, SlotEntry, Tables, V6Entry, V6Tables,
 };
 use abi::image::{
     CANDIDATES_MAX, IdentityRow, NONE, PAIR_BLOCK, RowSet, RowSlot, RuleRow, SERVICE_PAGE, Section,
@@ -12,6 +13,7 @@ use abi::image::{
 };
 use abi::verdict::{Coverage, OnChange};
 use abi::{Action, Decision, Mode, VerdictSource};
+use std::sync::Arc;
 use zerocopy::little_endian::{U16, U32};
 
 /// Levels of the IPv4 trie: one per address byte.
@@ -23,13 +25,11 @@ pub(super) fn check(sections: &Sections<'_>) -> Result<Tables, ImageError> {
     let (row_sets, row_slots) = row_sets(sections, &verdicts)?;
     let (pair_index, pair_cells) = pairs(sections)?;
     let (service_protos, service_pages, service_blocks) = services(sections)?;
-    let mut tables = Tables {
+    Ok(Tables {
         v4_hosts: v4.hosts,
         v4_root: v4.root,
         v4_nodes: v4.nodes,
-        v6_lengths: sections.rows::<u8>(Section::V6Lengths).into(),
-        v6_slots: Box::default(),
-        v6_mask: 0,
+        v6: v6(sections)?,
         v6_default: sections.header.v6_default_identity.get(),
         identities: identities(sections),
         pair_stride: sections.header.pair_stride.get(),
@@ -41,9 +41,7 @@ pub(super) fn check(sections: &Sections<'_>) -> Result<Tables, ImageError> {
         service_protos,
         service_pages,
         service_blocks,
-    };
-    v6(sections, &mut tables)?;
-    Ok(tables)
+    })
 }
 
 /// `u32` entries of one section, each naming a block of `per_block` rows in another.
@@ -86,6 +84,13 @@ fn whole_blocks(
 /// The trie is a tree of at most four levels whose leaves are identities. Returns what
 /// cores walk.
 fn v4(sections: &Sections<'_>) -> Result<V4Tables, ImageError> {
+    if let Some(base) = sections.kept(&[Section::V4Nodes], &[Section::Identities]) {
+        return Ok(V4Tables {
+            hosts: base.tables.v4_hosts.clone(),
+            root: Arc::clone(&base.tables.v4_root),
+            nodes: Arc::clone(&base.tables.v4_nodes),
+        });
+    }
     whole_blocks(sections, Section::V4Nodes, 256)?;
     let entries: Box<[u32]> = sections
         .rows::<U32>(Section::V4Nodes)
@@ -129,17 +134,22 @@ fn v4(sections: &Sections<'_>) -> Result<V4Tables, ImageError> {
 }
 
 /// Lengths ascend, the table is a power of two, and the very probe that cores use finds each entry.
-fn v6(sections: &Sections<'_>, tables: &mut Tables) -> Result<(), ImageError> {
+fn v6(sections: &Sections<'_>) -> Result<V6Tables, ImageError> {
+    let own = [Section::V6Lengths, Section::V6Slots];
+    if let Some(base) = sections.kept(&own, &[Section::Identities]) {
+        return Ok(base.tables.v6.clone());
+    }
     let identities = sections.count(Section::Identities);
-    if tables.v6_default as usize >= identities {
-        let value = u64::from(tables.v6_default);
+    let default = sections.header.v6_default_identity.get();
+    if default as usize >= identities {
         return Err(ImageError::Header {
             field: "v6_default_identity",
-            value,
+            value: u64::from(default),
         });
     }
+    let lengths = sections.rows::<u8>(Section::V6Lengths);
     let mut shorter = 0;
-    for (at, length) in numbered(Section::V6Lengths, &tables.v6_lengths) {
+    for (at, length) in numbered(Section::V6Lengths, lengths) {
         at.when(*length > shorter && *length <= 128, "length", *length)?;
         shorter = *length;
     }
@@ -150,22 +160,23 @@ fn v6(sections: &Sections<'_>, tables: &mut Tables) -> Result<(), ImageError> {
             count: rows.len(),
         });
     }
-    tables.v6_mask = u32::try_from(rows.len() - 1).unwrap_or(0);
-    tables.v6_slots = rows
-        .iter()
-        .map(|row| V6Entry {
-            prefix: u128::from_be_bytes(row.prefix),
-            identity: row.identity.get(),
-            length: row.length,
-        })
-        .collect();
-    for (at, slot) in numbered(Section::V6Slots, &tables.v6_slots) {
+    let entry = |row: &V6Slot| V6Entry {
+        prefix: u128::from_be_bytes(row.prefix),
+        identity: row.identity.get(),
+        length: row.length,
+    };
+    let tables = V6Tables {
+        lengths: lengths.into(),
+        slots: rows.iter().map(entry).collect(),
+        mask: u32::try_from(rows.len() - 1).unwrap_or(0),
+    };
+    for (at, slot) in numbered(Section::V6Slots, &tables.slots) {
         if slot.length == V6_EMPTY {
             continue;
         }
         at.below("identity", slot.identity, identities)?;
         at.when(
-            tables.v6_lengths.binary_search(&slot.length).is_ok(),
+            tables.lengths.binary_search(&slot.length).is_ok(),
             "length",
             slot.length,
         )?;
@@ -174,13 +185,16 @@ fn v6(sections: &Sections<'_>, tables: &mut Tables) -> Result<(), ImageError> {
             "prefix",
             slot.length,
         )?;
-        let found = tables.v6_probe(slot.prefix, slot.length, &mut ());
+        let found = tables.probe(slot.prefix, slot.length, &mut ());
         at.when(found == Some(slot.identity), "prefix", slot.length)?;
     }
-    Ok(())
+    Ok(tables)
 }
 
-fn identities(sections: &Sections<'_>) -> Box<[Classes]> {
+fn identities(sections: &Sections<'_>) -> Arc<[Classes]> {
+    if let Some(base) = sections.kept(&[Section::Identities], &[]) {
+        return Arc::clone(&base.tables.identities);
+    }
     let classes = |row: &IdentityRow| Classes {
         source: row.source_class.get(),
         destination: row.destination_class.get(),
@@ -192,10 +206,18 @@ fn identities(sections: &Sections<'_>) -> Box<[Classes]> {
         .collect()
 }
 
-type PairTables = (Box<[PairEntry]>, Box<[u32]>);
+type PairTables = (Arc<[PairEntry]>, Arc<[u32]>);
 
 /// Blocks as the row set of most columns and those of the columns that differ.
 fn pairs(sections: &Sections<'_>) -> Result<PairTables, ImageError> {
+    let own = [Section::PairIndex, Section::PairBlocks];
+    if let Some(base) = sections.kept(&own, &[Section::RowSets]) {
+        let tables = &base.tables;
+        return Ok((
+            Arc::clone(&tables.pair_index),
+            Arc::clone(&tables.pair_cells),
+        ));
+    }
     let index = indexes(
         sections,
         Section::PairIndex,
@@ -241,9 +263,37 @@ fn most_of(values: &[u32]) -> u32 {
     most
 }
 
-type RowTables = (Box<[RowSetEntry]>, Box<[SlotEntry]>);
+type RowTables = (Arc<[RowSetEntry]>, Arc<[SlotEntry]>);
 
-fn row_sets(sections: &Sections<'_>, verdicts: &[Decision]) -> Result<RowTables, ImageError> {
+fn row_sets(sections: &Sections<'_>, verdicts: &Arc<[Decision]>) -> Result<RowTables, ImageError> {
+    let own = [Section::RowSets, Section::RowSlots];
+    match sections.kept(&own, &[Section::Verdicts]) {
+        Some(base) => Ok(row_sets_kept(&base.tables, verdicts)),
+        None => row_sets_anew(sections, verdicts),
+    }
+}
+
+/// Those of the base, but for the verdicts in them.
+fn row_sets_kept(base: &Tables, verdicts: &Arc<[Decision]>) -> RowTables {
+    let slots = Arc::clone(&base.row_slots);
+    if Arc::ptr_eq(verdicts, &base.verdicts) {
+        return (Arc::clone(&base.row_sets), slots);
+    }
+    let both = verdicts.iter().zip(&*base.verdicts);
+    let is_other: Vec<bool> = both.map(|(new, old)| new != old).collect();
+    let mut sets: Arc<[RowSetEntry]> = Arc::from(&*base.row_sets);
+    for set in Arc::get_mut(&mut sets).into_iter().flatten() {
+        let row = slots
+            .get(set.first as usize)
+            .map_or(0, |slot| slot.row as usize);
+        if is_other.get(row) == Some(&true) {
+            set.alone = verdicts.get(row).copied().unwrap_or(FAIL_CLOSED);
+        }
+    }
+    (sets, slots)
+}
+
+fn row_sets_anew(sections: &Sections<'_>, verdicts: &[Decision]) -> Result<RowTables, ImageError> {
     let verdict_count = verdicts.len();
     let classes = sections.header.service_classes.get();
     let sets = sections.rows::<RowSet>(Section::RowSets);
@@ -276,7 +326,7 @@ fn row_sets(sections: &Sections<'_>, verdicts: &[Decision]) -> Result<RowTables,
         service_class: row.service_class.get(),
         row: row.row.get(),
     };
-    let slots: Box<[SlotEntry]> = slots.iter().map(slot).collect();
+    let slots: Arc<[SlotEntry]> = slots.iter().map(slot).collect();
     let none = SlotEntry {
         service_class: NONE,
         row: 0,
@@ -305,9 +355,22 @@ fn row_sets(sections: &Sections<'_>, verdicts: &[Decision]) -> Result<RowTables,
 /// Entries of one page or one block.
 const PAGE: usize = SERVICE_PAGE as usize;
 
-type ServiceTables = (Box<[u32; PAGE]>, Box<[[u32; PAGE]]>, Box<[[u16; PAGE]]>);
+type ServiceTables = (Arc<[u32; PAGE]>, Arc<[[u32; PAGE]]>, Arc<[[u16; PAGE]]>);
 
 fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
+    let own = [
+        Section::ServiceProtos,
+        Section::ServicePages,
+        Section::ServiceBlocks,
+    ];
+    if let Some(base) = sections.kept(&own, &[]) {
+        let tables = &base.tables;
+        return Ok((
+            Arc::clone(&tables.service_protos),
+            Arc::clone(&tables.service_pages),
+            Arc::clone(&tables.service_blocks),
+        ));
+    }
     let protos = indexes(
         sections,
         Section::ServiceProtos,
@@ -315,7 +378,7 @@ fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
         SERVICE_PAGE,
     )?;
     let count = protos.len();
-    let protos = protos.try_into().map_err(|_| ImageError::SectionCount {
+    let protos: Box<[u32; PAGE]> = protos.try_into().map_err(|_| ImageError::SectionCount {
         section: Section::ServiceProtos,
         count,
     })?;
@@ -336,15 +399,34 @@ fn services(sections: &Sections<'_>) -> Result<ServiceTables, ImageError> {
     let (pages, _) = pages.as_chunks();
     let blocks: Box<[u16]> = blocks.iter().map(|class| class.get()).collect();
     let (blocks, _) = blocks.as_chunks();
-    Ok((protos, pages.into(), blocks.into()))
+    Ok((protos.into(), pages.into(), blocks.into()))
 }
 
-fn verdicts(sections: &Sections<'_>) -> Result<Box<[Decision]>, ImageError> {
+/// Rows are asked where they or the rules they speak of changed.
+fn verdicts(sections: &Sections<'_>) -> Result<Arc<[Decision]>, ImageError> {
     let rules = sections.rows::<RuleRow>(Section::Rules);
     let rows = sections.rows::<VerdictRow>(Section::Verdicts);
-    numbered(Section::Verdicts, rows)
-        .map(|(at, row)| verdict(at, row, rules))
-        .collect()
+    let all = numbered(Section::Verdicts, rows);
+    let both = [Section::Verdicts, Section::Rules];
+    let Some(base) = sections.kept(&[], &both) else {
+        let all: Result<Vec<_>, _> = all.map(|(at, row)| verdict(at, row, rules)).collect();
+        return Ok(all?.into());
+    };
+    if sections.kept(&both, &[]).is_some() {
+        return Ok(Arc::clone(&base.tables.verdicts));
+    }
+    let is_changed = sections.is_changed(Section::Verdicts);
+    let is_rule_changed = sections.is_changed(Section::Rules);
+    let speaks_of_changed = |rule: U32| is_rule_changed.get(rule.get() as usize) == Some(&true);
+    let mut verdicts: Arc<[Decision]> = Arc::from(&*base.tables.verdicts);
+    let decisions = Arc::get_mut(&mut verdicts).unwrap_or_default();
+    for ((decision, changed), (at, row)) in decisions.iter_mut().zip(is_changed).zip(all) {
+        let rules_changed = [row.rule_index, row.pending_rule_index].map(speaks_of_changed);
+        if changed || rules_changed != [false; 2] {
+            *decision = verdict(at, row, rules)?;
+        }
+    }
+    Ok(verdicts)
 }
 
 /// A row says what its rules say, and nothing else.

@@ -1,6 +1,6 @@
 //! Checks what people and the oracle read: names, prefixes, rules, identities, limits.
 
-use super::{At, Sections, numbered};
+use super::sections::{At, Sections};
 use crate::error::ImageError;
 use abi::image::{
     BUILT_IN_SEGMENTS, IdentityRow, LimitRow, NONE, PortRow, PrefixRow, RULE_EXPIRED, RateKind,
@@ -8,10 +8,11 @@ use abi::image::{
 };
 use abi::verdict::OnChange;
 use abi::{Action, Mode};
+use std::sync::Arc;
 use zerocopy::little_endian::U32;
 
 /// Returns the rule indexes by ascending id.
-pub(super) fn check(sections: &Sections<'_>) -> Result<Box<[u32]>, ImageError> {
+pub(super) fn check(sections: &Sections<'_>) -> Result<Arc<[u32]>, ImageError> {
     let strings = core::str::from_utf8(sections.rows::<u8>(Section::Strings))
         .map_err(|_| ImageError::Strings)?;
     let names = Names { strings };
@@ -41,7 +42,7 @@ impl<'a> Names<'a> {
 
 fn prefixes(sections: &Sections<'_>) -> Result<(), ImageError> {
     for section in [Section::Prefixes, Section::Internal] {
-        for (at, row) in numbered(section, sections.rows::<PrefixRow>(section)) {
+        for (at, row) in sections.asked::<PrefixRow>(section, &[], &[]) {
             let address = u128::from_be_bytes(row.address);
             at.when(row.length <= 128, "length", row.length)?;
             at.when(
@@ -66,7 +67,9 @@ fn segments(sections: &Sections<'_>, names: Names<'_>) -> Result<(), ImageError>
         });
     }
     let prefixes = sections.count(Section::Prefixes);
-    for (at, row) in numbered(Section::Segments, rows) {
+    let asked =
+        sections.asked::<SegmentRow>(Section::Segments, &[Section::Strings], &[Section::Prefixes]);
+    for (at, row) in asked {
         let name = names.get(at, row.name_first, row.name_bytes)?;
         at.within("prefixes", row.prefixes_first, row.prefixes_count, prefixes)?;
         match BUILT_IN_SEGMENTS.get(at.row) {
@@ -89,10 +92,12 @@ fn segments(sections: &Sections<'_>, names: Names<'_>) -> Result<(), ImageError>
 
 fn workloads(sections: &Sections<'_>, names: Names<'_>) -> Result<(), ImageError> {
     let prefixes = sections.count(Section::Prefixes);
-    for (at, row) in numbered(
+    let asked = sections.asked::<WorkloadRow>(
         Section::Workloads,
-        sections.rows::<WorkloadRow>(Section::Workloads),
-    ) {
+        &[Section::Strings],
+        &[Section::Prefixes],
+    );
+    for (at, row) in asked {
         names.get(at, row.name_first, row.name_bytes)?;
         at.within("prefixes", row.prefixes_first, row.prefixes_count, prefixes)?;
     }
@@ -100,17 +105,16 @@ fn workloads(sections: &Sections<'_>, names: Names<'_>) -> Result<(), ImageError
 }
 
 fn services(sections: &Sections<'_>, names: Names<'_>) -> Result<(), ImageError> {
-    let ports = sections.rows::<PortRow>(Section::Ports);
-    for (at, row) in numbered(Section::Ports, ports) {
+    let ports = sections.count(Section::Ports);
+    for (at, row) in sections.asked::<PortRow>(Section::Ports, &[], &[]) {
         at.when(row.any <= 1, "any", row.any)?;
         at.when(row.low <= row.high, "low", row.low.get())?;
     }
-    for (at, row) in numbered(
-        Section::Services,
-        sections.rows::<ServiceRow>(Section::Services),
-    ) {
+    let asked =
+        sections.asked::<ServiceRow>(Section::Services, &[Section::Strings], &[Section::Ports]);
+    for (at, row) in asked {
         names.get(at, row.name_first, row.name_bytes)?;
-        at.within("ports", row.ports_first, row.ports_count, ports.len())?;
+        at.within("ports", row.ports_first, row.ports_count, ports)?;
     }
     Ok(())
 }
@@ -120,14 +124,18 @@ fn identities(sections: &Sections<'_>) -> Result<(), ImageError> {
     let lists = sections.rows::<U32>(Section::Lists);
     let segments = sections.rows::<SegmentRow>(Section::Segments);
     let header = sections.header;
-    let rows = sections.rows::<IdentityRow>(Section::Identities);
-    if rows.is_empty() {
+    if sections.count(Section::Identities) == 0 {
         return Err(ImageError::SectionCount {
             section: Section::Identities,
             count: 0,
         });
     }
-    for (at, row) in numbered(Section::Identities, rows) {
+    let asked = sections.asked::<IdentityRow>(
+        Section::Identities,
+        &[Section::Lists, Section::Segments],
+        &[],
+    );
+    for (at, row) in asked {
         let (source, destination) = (row.source_class.get(), row.destination_class.get());
         at.below("source_class", source, header.source_classes.get() as usize)?;
         at.below(
@@ -176,7 +184,12 @@ fn rules(sections: &Sections<'_>, names: Names<'_>) -> Result<(), ImageError> {
     let segment_count = sections.count(Section::Segments);
     let service_count = sections.count(Section::Services);
     let limits = sections.rows::<LimitRow>(Section::Limits);
-    for (at, row) in numbered(Section::Rules, sections.rows::<RuleRow>(Section::Rules)) {
+    let asked = sections.asked::<RuleRow>(
+        Section::Rules,
+        &[Section::Strings, Section::Lists, Section::Limits],
+        &[Section::Segments, Section::Services],
+    );
+    for (at, row) in asked {
         let name = names.get(at, row.name_first, row.name_bytes)?;
         at.when(row.id.get() == rule_id(name), "id", row.id.get())?;
         at.byte("tier", row.tier, Tier::from_byte(row.tier))?;
@@ -228,7 +241,7 @@ fn limits(sections: &Sections<'_>) -> Result<(), ImageError> {
             count: rows.len(),
         });
     }
-    for (at, row) in numbered(Section::Limits, rows) {
+    for (at, row) in sections.asked::<LimitRow>(Section::Limits, &[Section::Rules], &[]) {
         at.byte("kind", row.kind, RateKind::from_byte(row.kind))?;
         at.when(row.rate.get() > 0, "rate", 0_u32)?;
         at.when(row.burst.get() > 0, "burst", 0_u32)?;
@@ -241,8 +254,17 @@ fn limits(sections: &Sections<'_>) -> Result<(), ImageError> {
     Ok(())
 }
 
-fn rules_by_id(sections: &Sections<'_>) -> Result<Box<[u32]>, ImageError> {
+fn rules_by_id(sections: &Sections<'_>) -> Result<Arc<[u32]>, ImageError> {
     let rules = sections.rows::<RuleRow>(Section::Rules);
+    if let Some(base) = sections.kept(&[], &[Section::Rules]) {
+        let before = base.rows::<RuleRow>(Section::Rules);
+        let has_its_id = |(at, row): (At, &RuleRow)| {
+            before.get(at.row).is_some_and(|before| before.id == row.id)
+        };
+        if sections.asked(Section::Rules, &[], &[]).all(has_its_id) {
+            return Ok(Arc::clone(&base.rules_by_id));
+        }
+    }
     let mut ids: Vec<(u64, u32)> = (0..)
         .zip(rules)
         .map(|(at, row)| (row.id.get(), at))

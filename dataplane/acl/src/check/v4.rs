@@ -8,6 +8,7 @@
 use super::hosts;
 use crate::tables::{Hosts, V4_ROOT_ENTRIES};
 use abi::image::{V4_CHILD, V4_NODE_ENTRIES};
+use std::sync::Arc;
 
 /// Addresses of a node that may leave it for the host table.
 const NODE_HOSTS_MAX: usize = 16;
@@ -19,8 +20,8 @@ type Node = [u32; V4_NODE_ENTRIES];
 /// What cores walk.
 pub(super) struct V4Tables {
     pub(super) hosts: Hosts,
-    pub(super) root: Box<[u32; V4_ROOT_ENTRIES]>,
-    pub(super) nodes: Box<[u32]>,
+    pub(super) root: Arc<[u32; V4_ROOT_ENTRIES]>,
+    pub(super) nodes: Arc<[u32]>,
 }
 
 impl V4Tables {
@@ -97,7 +98,7 @@ fn addresses(nodes: &[Node], levels: &[u8]) -> Vec<u32> {
 }
 
 /// The first two levels flattened, and the nodes that are left.
-fn without(nodes: &[Node], instead: &[Option<u32>]) -> (Box<[u32; V4_ROOT_ENTRIES]>, Box<[u32]>) {
+fn without(nodes: &[Node], instead: &[Option<u32>]) -> (Arc<[u32; V4_ROOT_ENTRIES]>, Arc<[u32]>) {
     let mut left = 0;
     let number = |instead: &Option<u32>| {
         instead.unwrap_or_else(|| {
@@ -114,7 +115,7 @@ fn without(nodes: &[Node], instead: &[Option<u32>]) -> (Box<[u32; V4_ROOT_ENTRIE
         .iter()
         .zip(instead)
         .filter(|(_, instead)| instead.is_none());
-    let kept: Box<[u32]> = kept.flat_map(|(node, _)| node.iter().map(entry)).collect();
+    let kept: Vec<u32> = kept.flat_map(|(node, _)| node.iter().map(entry)).collect();
     let (nodes, _) = kept.as_chunks::<V4_NODE_ENTRIES>();
     let first = nodes.first().into_iter().flatten();
     let mut root = Box::new([0; V4_ROOT_ENTRIES]);
@@ -125,5 +126,5 @@ fn without(nodes: &[Node], instead: &[Option<u32>]) -> (Box<[u32; V4_ROOT_ENTRIE
             _ => [*entry; V4_NODE_ENTRIES],
         };
     }
-    (root, kept)
+    (root.into(), kept.into())
 }
