@@ -310,9 +310,10 @@ impl Compared {
             if let Some(publishing) = &last.publishing {
                 let _ = writeln!(
                     text,
-                    "{} publications of {} bytes: publish to last adoption p99 {:.3} ms, superseded packets {}, after adoption {}",
+                    "{} publications of {} bytes, {} of them sent: publish to last adoption p99 {:.3} ms, superseded packets {}, after adoption {}",
                     publishing.published,
                     publishing.image_bytes,
+                    publishing.change_bytes,
                     publishing.adopted_p99_ns() as f64 / 1e6,
                     publishing.superseded_packets,
                     publishing.superseded_after

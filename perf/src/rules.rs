@@ -2,7 +2,9 @@
 //! images under rising epochs.
 
 use crate::traffic::{CLIENT_BASE, CLIENTS, Family, SERVER_BASE, address};
-use abi::image::{Header, reseal};
+use abi::image::change::{ChangeHeader, PIECES_OFFSET};
+use abi::image::{Header, SECTIONS_OFFSET, reseal};
+use acl::PolicyImage;
 use std::fmt::Write;
 use zerocopy::FromBytes;
 
@@ -264,17 +266,14 @@ impl Image {
         let valid = policy::load(text, "perf.toml", today).map_err(|error| error.to_string())?;
         let compiled = policy::compile(&valid, 1, today).map_err(|error| error.to_string())?;
         Ok(Self {
-            bytes: compiled.image.bytes().to_vec(),
+            bytes: compiled.image.bytes(),
         })
     }
 
     /// Its bytes under another epoch.
     pub(crate) fn stamped(&self, epoch: u64) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
-        if let Ok((header, _)) = Header::mut_from_prefix(&mut bytes) {
-            header.epoch.set(epoch);
-        }
-        reseal(&mut bytes);
+        stamp(&mut bytes, epoch);
         bytes
     }
 
@@ -282,13 +281,65 @@ impl Image {
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
+
+    /// What takes `base` to this image.
+    ///
+    /// # Errors
+    /// A sentence: one of them is no image.
+    pub(crate) fn change_from(&self, base: &Self) -> Result<Change, String> {
+        let checked = |image: &Self| {
+            PolicyImage::check(image.bytes.as_slice()).map_err(|error| error.to_string())
+        };
+        Ok(Change {
+            bytes: checked(self)?.change_from(&checked(base)?),
+            base_front: base.bytes.get(..SECTIONS_OFFSET).unwrap_or(&[]).to_vec(),
+        })
+    }
+}
+
+/// What takes an image to another, again and again: compared once, then stamped with other epochs.
+pub(crate) struct Change {
+    bytes: Vec<u8>,
+    base_front: Vec<u8>,
+}
+
+impl Change {
+    /// From the base under the epoch before to the other image under `epoch`.
+    pub(crate) fn stamped(&self, epoch: u64) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let mut base_front = self.base_front.clone();
+        stamp(&mut base_front, epoch - 1);
+        if let Ok((base, _)) = Header::ref_from_prefix(&base_front)
+            && let Ok((header, _)) = ChangeHeader::mut_from_prefix(&mut bytes)
+        {
+            header.base_epoch = base.epoch;
+            header.base_checksum = base.checksum;
+        }
+        if let Some(front) = bytes.get_mut(size_of::<ChangeHeader>()..PIECES_OFFSET) {
+            stamp(front, epoch);
+        }
+        bytes
+    }
+
+    /// Bytes of the change.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Writes an epoch into an image, or its front.
+fn stamp(image: &mut [u8], epoch: u64) {
+    if let Ok((header, _)) = Header::mut_from_prefix(image) {
+        header.epoch.set(epoch);
+    }
+    reseal(image);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::traffic::{CLIENTS, SERVERS, ends};
-    use acl::{PolicyImage, Service};
+    use acl::Service;
     use std::net::IpAddr;
 
     fn sixteen(address: IpAddr) -> [u8; 16] {
@@ -322,6 +373,20 @@ mod tests {
             }
         }
         assert_eq!(SERVERS, 16, "servers are a /28");
+    }
+
+    #[test]
+    fn a_stamped_change_takes_a_stamped_image_to_the_other() {
+        let plan = Plan::new(1_000);
+        let both = [Variant::A, Variant::B].map(|variant| plan.text(variant));
+        let [a, b] = both.map(|text| Image::compile(&text).expect("a valid policy"));
+        let change = b.change_from(&a).expect("two images");
+        assert!(change.len() < b.len() / 4);
+        let base = PolicyImage::check(a.stamped(6)).expect("a sound image");
+        let changed = base
+            .check_change(&change.stamped(7))
+            .expect("a sound change");
+        assert_eq!(changed.bytes(), b.stamped(7));
     }
 
     #[test]

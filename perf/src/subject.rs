@@ -103,6 +103,8 @@ pub(crate) struct Measured {
 pub(crate) struct Publishing {
     /// Bytes of an image.
     pub(crate) image_bytes: usize,
+    /// Bytes of what goes over: what it has that the one before has not.
+    pub(crate) change_bytes: usize,
     /// Publications while it was measured.
     pub(crate) published: u64,
     /// From the last byte of the image received to the last core's adoption, nanoseconds, each.

@@ -1,11 +1,32 @@
-//! Publishes two images in turn, at a pace, until told to stop.
+//! Publishes two images in turn, at a pace, until told to stop: as the control process does, what
+//! each has that the one in force has not.
 
 use super::Publishing;
 use super::link::Link;
-use crate::rules::Image;
+use crate::rules::{Change, Image};
 use abi::link::{Message, encode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// What goes over in turn.
+pub(super) struct Turns {
+    /// To the first image, to the second.
+    changes: [Change; 2],
+    image_bytes: usize,
+}
+
+impl Turns {
+    /// Compares two images, which takes a while.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn new([first, second]: &[Image; 2]) -> Result<Self, String> {
+        Ok(Self {
+            changes: [first.change_from(second)?, second.change_from(first)?],
+            image_bytes: first.len(),
+        })
+    }
+}
 
 /// Publishes until `stop`; the pace is kept by the clock, and a publication that takes longer than
 /// its turn is followed by the next at once.
@@ -14,22 +35,23 @@ use std::time::{Duration, Instant};
 /// A sentence: an image was refused, or the link is gone.
 pub(super) fn publish(
     mut link: Link,
-    images: &[Image; 2],
+    turns: &Turns,
     per_second: f64,
     stop: &AtomicBool,
 ) -> Result<Publishing, String> {
     let mut publishing = Publishing {
-        image_bytes: images[0].len(),
+        image_bytes: turns.image_bytes,
+        change_bytes: turns.changes[1].len(),
         ..Publishing::default()
     };
     let turn = Duration::from_secs_f64(1.0 / per_second);
     let mut next = Instant::now() + turn;
-    // 1 is the epoch under which the subject started.
+    // Under 1 the subject has started, with the first image.
     for epoch in 2_u64.. {
         // Stamped and encoded before its turn: neither is part of a publication.
         let mut frame = Vec::new();
-        let image = images[(epoch % 2) as usize].stamped(epoch);
-        encode(&Message::PublishImage { epoch, image }, &mut frame)
+        let change = turns.changes[((epoch - 1) % 2) as usize].stamped(epoch);
+        encode(&Message::PublishChange { epoch, change }, &mut frame)
             .map_err(|error| error.to_string())?;
         while Instant::now() < next {
             if stop.load(Ordering::Relaxed) {

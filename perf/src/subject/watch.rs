@@ -2,6 +2,7 @@
 
 use super::link::Link;
 use super::process::Running;
+use super::publisher::Turns;
 use super::{Measured, Publishing, Setup, publisher};
 use crate::generator::Counts;
 use crate::traffic::SCANNER;
@@ -142,15 +143,17 @@ pub(super) fn measure(
 ) -> Result<Measured, String> {
     let view = link.view.clone();
     let mut drain = Drain::attach(&view, setup.traffic.scan_per_second > 0)?;
+    let turns = match setup.images {
+        Some(images) if setup.publishes_per_second > 0.0 => Some(Turns::new(images)?),
+        _ => None,
+    };
     warm_up(setup, running, &view, &mut drain)?;
-    let stop = AtomicBool::new(false);
+    let stop = &AtomicBool::new(false);
     let (readings, publishing) = std::thread::scope(|scope| {
-        let publisher = match setup.images {
-            Some(images) if setup.publishes_per_second > 0.0 => Some(
-                scope.spawn(|| publisher::publish(link, images, setup.publishes_per_second, &stop)),
-            ),
-            _ => None,
-        };
+        let pace = setup.publishes_per_second;
+        let publisher = turns
+            .as_ref()
+            .map(|turns| scope.spawn(move || publisher::publish(link, turns, pace, stop)));
         let readings = read(setup, running, &view, &mut drain);
         stop.store(true, Ordering::Relaxed);
         // The rings are drained on: the last publication waits for cores that record.
