@@ -12,7 +12,8 @@ use api::life::{ConfirmRequest, Confirmed, LogVerification, RevertRequest};
 use api::policy::{
     ApplyRequest, ApplyResult, Outcome, PolicyChange, PolicyInForce, PolicyLog, RollbackRequest,
 };
-use support::{Box, Client, POLICY, TestDataplane, with_dataplane};
+use api::status::DataplaneState;
+use support::{Behaviour, Box, Client, POLICY, TestDataplane, with_dataplane};
 
 fn other() -> String {
     POLICY.replace("web-to-db", "web-may-ask-db")
@@ -297,9 +298,13 @@ fn a_policy_goes_over_whole_once_and_then_as_changes() {
     assert_eq!(dataplane.image().revision().to_vec(), revision(&third));
     // A new conversation begins with a whole image: what stands at the other end is not known.
     dataplane.close(false);
-    control.client.wait("gone", |s| !s.dataplane.connected);
+    control.client.wait("gone", |s| {
+        s.dataplane.state == DataplaneState::Disconnected
+    });
     dataplane.listen();
-    control.client.wait("back", |s| s.dataplane.connected);
+    control
+        .client
+        .wait("back", |s| s.dataplane.state == DataplaneState::Running);
     control.client.apply(&other()).unwrap();
     assert_eq!(
         (dataplane.published(), dataplane.changed()),

@@ -73,6 +73,7 @@ pub(crate) enum Behaviour {
     /// Adopts, and the link breaks before the answer.
     AdoptAndHangUp,
     /// Has another image in force than control believes: changes are refused.
+    #[allow(dead_code, reason = "only the tests of a policy's life play it")]
     OtherBase,
 }
 
