@@ -8,7 +8,7 @@ needed=(
     'pkg-config:pkg-config' 'cc:build-essential' 'make:build-essential' 'clang:clang'
     'python3:python3' 'ip:iproute2' 'ethtool:ethtool' 'tshark:tshark' 'nfcapd:nfdump' 'softflowd:softflowd'
     'tcpreplay:tcpreplay' 'nmap:nmap' 'curl:curl' 'iperf3:iperf3' 'strace:strace' 'nc:netcat-openbsd'
-    'dpdk-testpmd:dpdk' 'valgrind:valgrind' 'dnsmasq:dnsmasq-base'
+    'dpdk-testpmd:dpdk' 'valgrind:valgrind' 'dnsmasq:dnsmasq-base' 'ping:iputils-ping'
     'script:bsdutils'
 )
 optional=('dpdk-test:dpdk-dev' 'shellcheck:shellcheck' 'clickhouse-server:clickhouse-server')
